@@ -1,0 +1,138 @@
+"""The typed, frozen settings that everything else reads. Values only: loading is `load.py`.
+
+Durations are `Duration` (a float, seconds), sizes are `Size` (an int, bytes). In TOML both are
+strings with a unit (`"5s"`, `"1GiB"`); a bare number is refused.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct, field
+
+__all__ = [
+    "ActionSettings",
+    "ActionsSettings",
+    "AgentSettings",
+    "Duration",
+    "ExecutorSettings",
+    "LeaseSettings",
+    "NodeSettings",
+    "OrchestratorSettings",
+    "Parameter",
+    "RedisSettings",
+    "RetrySettings",
+    "Settings",
+    "Size",
+    "WorkerSettings",
+]
+
+#: Names stand in Redis keys, unit names and file names.
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
+
+
+class Duration(float):
+    """Seconds. Written in TOML as `500ms`, `5s`, `2m`, `1h`, `30d`."""
+
+
+class Size(int):
+    """Bytes. Written in TOML as `64KiB`, `512MiB`, `1GiB`."""
+
+
+class NodeSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    name: Name = ""  # the loader puts the host name here
+
+
+class ExecutorSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    name: Name = "default"
+
+
+class RedisSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    url: str | None = None  # redis:// rediss:// unix:// redis+sentinel://host:port,host:port/master/db
+    embedded: bool = False  # the agent runs a server of its own; true when there is no url
+    username: str | None = None
+    password_file: str | None = None
+    sentinel_username: str | None = None
+    sentinel_password_file: str | None = None
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+    timeout: Duration = Duration(1)  # of one request
+    min_replicas: Annotated[int, Meta(ge=0, le=5)] = 0
+
+
+class LeaseSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    ttl: Duration = Duration(5)
+    renew: Duration = Duration(1)
+
+
+class OrchestratorSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    enabled: bool = True
+    threads: int = 1  # only 1 is accepted: an orchestrator decides in one thread
+    lease: LeaseSettings = LeaseSettings()
+    max_inbox: Annotated[int, Meta(ge=100)] = 100_000  # events; submissions are refused above it
+
+
+class WorkerSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    name: Name
+    queues: list[Name] | dict[Name, Annotated[int, Meta(ge=1, le=1000)]] = field(
+        default_factory=lambda: ["default"]
+    )  # a list: strict order; a table: weights
+    threads: Annotated[int, Meta(ge=1, le=500)] = 5
+    processes: Annotated[int, Meta(ge=1, le=100)] = 1
+    enabled: bool = True
+
+
+class RetrySettings(Struct, frozen=True, forbid_unknown_fields=True):
+    attempts: Annotated[int, Meta(ge=1, le=1000)] = 1  # in all, the first included
+    backoff: Duration = Duration(1)  # before the second attempt; doubles, with jitter
+    max_backoff: Duration = Duration(60)
+
+
+class Parameter(Struct, frozen=True, forbid_unknown_fields=True):
+    """One typed parameter of an action declared in TOML."""
+
+    type: Literal["string", "integer", "number", "boolean"] = "string"
+    pattern: str | None = None  # string: the whole value must match
+    choices: list[Any] | None = None
+    minimum: float | None = None  # integer, number
+    maximum: float | None = None
+    default: Any = None  # none: the parameter is required
+
+
+class ActionSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """An action that is a command: an argv list, never a shell string."""
+
+    name: Name
+    argv: Annotated[list[str], Meta(min_length=1)]
+    params: dict[str, Parameter] = {}
+    queue: Name = "default"
+    timeout: Duration | None = None
+    retry: RetrySettings = RetrySettings()
+    on_lost: Literal["rerun", "pause"] = "rerun"
+    exclusive: bool = False
+    env: dict[str, str] = {}
+    enabled: bool = True
+
+
+class ActionsSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    path: list[str] = ["/etc/chargehand/actions"]
+    modules: list[str] = []
+
+
+class AgentSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    ready_timeout: Duration = Duration(10)  # READY without Redis after this long; below TimeoutStartSec
+    stop_timeout: Duration = Duration(25)  # what running steps get at a stop; below TimeoutStopSec
+    state_dir: str = "/var/lib/chargehand"
+    runtime_dir: str = "/run/chargehand"
+
+
+class Settings(Struct, frozen=True, forbid_unknown_fields=True):
+    node: NodeSettings = NodeSettings()
+    executor: ExecutorSettings = ExecutorSettings()
+    redis: RedisSettings = RedisSettings()
+    agent: AgentSettings = AgentSettings()
+    orchestrator: OrchestratorSettings = OrchestratorSettings()
+    worker: list[WorkerSettings] = field(default_factory=lambda: [WorkerSettings(name="worker")])
+    actions: ActionsSettings = ActionsSettings()
+    action: list[ActionSettings] = []
