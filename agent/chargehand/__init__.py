@@ -1,0 +1,59 @@
+"""Chargehand runs tasks on a group of Linux nodes, and keeps running them.
+
+What an author of actions imports:
+
+    from chargehand import Plan, action
+
+    @action(queue="hosts", timeout="30s")
+    def patch(host: str) -> dict: ...
+
+    @action
+    def patch_all(plan: Plan, hosts: list[str]) -> None:
+        for host in hosts:
+            plan.add(patch, host=host)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from chargehand.actions import Action, Retry, StepInfo, action, current_step
+    from chargehand.client import Client
+    from chargehand.planner import Output, Plan
+
+__all__ = [
+    "Action",
+    "Client",
+    "Output",
+    "Plan",
+    "Retry",
+    "StepInfo",
+    "__version__",
+    "action",
+    "current_step",
+]
+
+_HOME = {
+    "Action": "actions",
+    "Client": "client",
+    "Output": "planner",
+    "Plan": "planner",
+    "Retry": "actions",
+    "StepInfo": "actions",
+    "action": "actions",
+    "current_step": "actions",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Lazy: the agent imports this package too and must load none of it.
+    if name not in _HOME:
+        raise AttributeError(f"module 'chargehand' has no attribute {name!r}")
+    from importlib import import_module  # noqa: PLC0415 - see above
+
+    value = getattr(import_module(f"chargehand.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value

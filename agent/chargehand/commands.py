@@ -1,0 +1,103 @@
+"""Actions that are commands, declared in TOML: an argv list with typed parameters. No shell anywhere."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from chargehand.actions import Action, BadInput
+from chargehand.config.settings import ActionSettings, Parameter
+from chargehand.wire import Policy
+
+__all__ = ["CommandAction"]
+
+_PLACE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_KINDS: dict[str, tuple[type, ...]] = {
+    "string": (str,),
+    "integer": (int,),
+    "number": (int, float),
+    "boolean": (bool,),
+}
+
+
+class CommandAction(Action[..., Any]):
+    """`argv` with each `{name}` replaced by the parameter's value, within one argument: never split, never quoted."""
+
+    def __init__(self, settings: ActionSettings) -> None:
+        super().__init__(_not_python, name=settings.name, queue=settings.queue)
+        retry = settings.retry
+        self.settings = settings
+        self.policy = Policy(
+            action=settings.name,
+            queue=settings.queue,
+            attempts=retry.attempts,
+            backoff_ms=round(retry.backoff * 1000),
+            max_backoff_ms=round(retry.max_backoff * 1000),
+            timeout_ms=round((settings.timeout or 0) * 1000),
+            on_lost=settings.on_lost,
+            exclusive=settings.exclusive,
+        )
+
+    @property
+    def plans(self) -> bool:
+        return False
+
+    def check(self, inputs: Mapping[str, Any], *, unknown_yet: Callable[[Any], bool], loose: bool = False) -> dict[str, Any]:
+        params = self.settings.params
+        for name in inputs:
+            if name not in params:
+                raise BadInput(f"action {self.name!r} has no parameter {name!r} (it takes: {', '.join(params) or 'none'})")
+        checked: dict[str, Any] = {}
+        for name, parameter in params.items():
+            value = inputs.get(name, parameter.default)
+            if value is None:
+                raise BadInput(f"action {self.name!r} needs the parameter {name!r}")
+            if not unknown_yet(value):
+                value = self._check(name, parameter, _loosen(parameter, value) if loose else value)
+            checked[name] = value
+        return checked
+
+    def _check(self, name: str, parameter: Parameter, value: Any) -> Any:
+        where = f"action {self.name!r}, parameter {name!r}"
+        if not isinstance(value, _KINDS[parameter.type]) or (isinstance(value, bool) and parameter.type != "boolean"):
+            raise BadInput(f"{where}: expected {parameter.type}, got {value!r}")
+        if isinstance(value, str):
+            if "\0" in value:
+                raise BadInput(f"{where}: {value!r} holds a NUL character")
+            if parameter.pattern is not None and not re.fullmatch(parameter.pattern, value):
+                raise BadInput(f"{where}: {value!r} does not match {parameter.pattern!r}")
+        if parameter.choices is not None and value not in parameter.choices:
+            raise BadInput(f"{where}: {value!r} is none of {parameter.choices}")
+        if parameter.minimum is not None and value < parameter.minimum:
+            raise BadInput(f"{where}: {value!r} is less than {parameter.minimum:g}")
+        if parameter.maximum is not None and value > parameter.maximum:
+            raise BadInput(f"{where}: {value!r} is more than {parameter.maximum:g}")
+        return value
+
+    def argv(self, inputs: Mapping[str, Any]) -> list[str]:
+        """The command for these inputs, which are checked again: outputs of earlier steps are among them now."""
+        checked = self.check(inputs, unknown_yet=lambda _: False)
+        return [_PLACE.sub(lambda found: _text(checked[found[1]]), argument) for argument in self.settings.argv]
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _loosen(parameter: Parameter, value: Any) -> Any:
+    """Read what a command line gave as a string, where another type is asked for."""
+    if not isinstance(value, str) or parameter.type == "string":
+        return value
+    try:
+        if parameter.type == "integer":
+            return int(value)
+        if parameter.type == "number":
+            return float(value)
+    except ValueError:
+        return value
+    return {"true": True, "false": False}.get(value.lower(), value)
+
+
+def _not_python() -> None:
+    raise TypeError("a command runs on a worker only")

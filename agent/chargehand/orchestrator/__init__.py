@@ -1,0 +1,1 @@
+"""The lease holder's loop around the director."""

@@ -1,0 +1,26 @@
+"""`chargehand orchestrator`: started by the agent, or a unit of its own."""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import os
+
+from chargehand.child import Child
+from chargehand.orchestrator.loop import Orchestrator
+from chargehand.store.connection import Dialer
+
+__all__ = ["main"]
+
+
+def main(argv: list[str]) -> int:
+    faulthandler.enable()
+    parser = argparse.ArgumentParser(prog="chargehand orchestrator", description="Decide which step runs when.")
+    parser.add_argument("--config", default=os.environ.get("CHARGEHAND_CONFIG"), help="configuration file")
+    options = parser.parse_args(argv)
+    child = Child(options.config, default_name="orchestrator")
+    try:
+        return Orchestrator(child, Dialer(child.settings.redis)).run()
+    except Exception as error:
+        child.last_words(f"{type(error).__name__}: {error}")
+        raise

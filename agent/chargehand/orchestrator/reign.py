@@ -1,0 +1,228 @@
+"""One reign: the time that one epoch is active on one connection, with the director's memory of it.
+
+A turn: gather events (or let time pass), load the plans that they name, decide, commit. The commit and the
+next read travel together, so an event costs two round trips from its arrival to the step on its queue.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from chargehand.orchestrator.health import Hearing
+from chargehand.plan.commit import Commit, Corpse
+from chargehand.plan.director import Director, plans_named
+from chargehand.store.committing import commit_command
+from chargehand.store.connection import Command, Full, Line, Unavailable, boottime
+from chargehand.store.keys import Keys
+from chargehand.store.ledger import Ledger
+from chargehand.store.lease import Held
+from chargehand.store.membership import BEAT_EVERY, SILENT_MS
+from chargehand.store.scripts import RENEW
+from chargehand.wire import Died, Event, Submitted
+
+__all__ = ["Deposed", "Forget", "Reign"]
+
+log = logging.getLogger("chargehand.orchestrator")
+
+_IDLE = 1.0  # seconds: the longest read, so that the watchdog is pinged and the agent heard in time
+
+
+class Deposed(Exception):
+    """The lease is no longer ours. The message says how we know."""
+
+
+class Forget(Exception):
+    """Memory and Redis may differ: drop the memory, read again. The lease may still be ours.
+
+    `careful`: a plan that should have been new was not; look before accepting the next ones.
+    """
+
+    def __init__(self, why: str, *, careful: bool = False) -> None:
+        super().__init__(why)
+        self.careful = careful
+
+
+class Reign:
+    """Raises `Deposed`, `Forget`, and whatever the line raises."""
+
+    def __init__(
+        self,
+        line: Line,
+        keys: Keys,
+        held: Held,
+        *,
+        ttl: float,
+        renew_every: float,
+        careful: bool,
+        wait: Callable[[float, Line | None], bool],
+        tend: Callable[[Line, int | None], None],
+    ) -> None:
+        self._line = line
+        self._keys = keys
+        self._held = held
+        self._ttl = ttl
+        self._renew_every = renew_every
+        self._careful = careful
+        self._wait = wait
+        self._tend = tend
+        self._ledger = Ledger(line, keys)
+        self._director = Director()
+        self._hearing = Hearing(boottime(), held.now_ms)
+        self._backlog: deque[tuple[str, Event | None]] = deque()
+        self._seq = 0
+        self._position = "0-0"
+        self._next_timer: int | None = 0  # ms of Redis' TIME; 0: look at once
+        self._renewed = boottime()
+        self._round_at = 0.0
+        self._reading: float | None = None  # a read is under way, and answers by then
+
+    def open(self) -> None:
+        """Read where the last commit of anybody left off."""
+        self._seq, self._position = self._ledger.head()
+        self._renew(force=True)
+
+    def turn(self) -> None:
+        if not self._backlog:
+            self._gather()
+        if boottime() >= self._held.deadline:
+            raise Deposed("not renewed in time")
+        self._tend(self._line, None)
+        self._renew()
+        events = list(self._backlog)
+        due = self._due()
+        corpses = self._corpses(events)
+        unreadable = self._load(events, due, corpses)
+        commit, covered = self._director.decide(
+            events,
+            now_ms=self._hearing.redis_ms(boottime()),
+            due=due,
+            corpses=corpses,
+            unreadable=unreadable,
+        )
+        for _ in range(covered):
+            self._backlog.popleft()
+        if not commit.empty:
+            self._commit(commit)
+
+    # -- gathering --------------------------------------------------------------------------------
+
+    def _gather(self) -> None:
+        if self._reading is None:
+            self._line.send(self._read())
+        assert self._reading is not None
+        if not self._wait(self._reading, self._line):
+            raise Unavailable("no answer in time")
+        self._reading = None
+        events, strange = self._ledger.events(self._line.read())
+        if strange:
+            log.error("%d events of the inbox cannot be read by this version; kept in %s", len(strange), self._keys.strange)
+            self._ledger.put_aside(strange)
+        self._backlog.extend(events)
+
+    def _read(self) -> Command:
+        """The next read; it blocks until there is something else to do."""
+        now = boottime()
+        until = min(now + _IDLE, self._renewed + self._renew_every, max(self._round_at, now))
+        if self._next_timer is not None:
+            until = min(until, now + (self._next_timer - self._hearing.redis_ms(now)) / 1000)
+        block = None if self._director.eager or until <= now else max(1, round((until - now) * 1000))
+        self._reading = now + (block or 0) / 1000 + 1.0
+        return self._ledger.read_command(self._position, block)
+
+    def _due(self) -> list[str]:
+        now_ms = self._hearing.redis_ms(boottime())
+        if self._next_timer is None or self._next_timer > now_ms:
+            return []
+        due, self._next_timer = self._ledger.due(now_ms)
+        return due
+
+    def _corpses(self, events: list[tuple[str, Event | None]]) -> list[Corpse]:
+        reported = {event.incarnation for _, event in events if isinstance(event, Died)}
+        corpses = self._ledger.dead(reported) if reported else []
+        now = boottime()
+        if now >= self._round_at:
+            self._round_at = now + BEAT_EVERY
+            self._tend(self._line, self._ledger.queued())
+            if self._hearing.may_bury(now):
+                known = {corpse.incarnation for corpse in corpses}
+                silent = self._ledger.silent(self._hearing.redis_ms(now) - SILENT_MS)
+                corpses += [corpse for corpse in silent if corpse.incarnation not in known]
+        for corpse in corpses:
+            why = "reported dead" if corpse.beat_ms is None else "silent for too long"
+            log.warning("reaping %s: %s, it owned %d steps", corpse.incarnation, why, len(corpse.owned))
+        return corpses
+
+    def _load(
+        self, events: list[tuple[str, Event | None]], due: list[str], corpses: list[Corpse]
+    ) -> dict[str, str]:
+        wanted = plans_named((event for _, event in events if event is not None), due, corpses)
+        if self._careful:
+            wanted.update(event.plan for _, event in events if isinstance(event, Submitted))
+        wanted.difference_update(self._director.plans)
+        if not wanted:
+            return {}
+        loaded = self._ledger.load(sorted(wanted), self._between)
+        for run in loaded.runs:
+            self._director.adopt(run)
+        return loaded.unreadable
+
+    def _between(self) -> None:
+        """While a large plan is loaded, the lease and the watchdog go on."""
+        self._tend(self._line, None)
+        self._renew()
+
+    # -- writing ----------------------------------------------------------------------------------
+
+    def _renew(self, *, force: bool = False) -> None:
+        before = boottime()
+        if not force and before - self._renewed < self._renew_every:
+            return
+        answer = self._line.call(*RENEW([self._keys.lease], self._held.token, round(self._ttl * 1000)))
+        self._hearing.heard(boottime(), answer[1])
+        if answer[0] != b"OK":
+            raise Deposed("the lease ran out or is another's")
+        self._extend(before)
+
+    def _extend(self, before: float) -> None:
+        self._held.extend(before, self._ttl)
+        self._renewed = before
+
+    def _commit(self, commit: Commit) -> None:
+        command = commit_command(
+            self._keys, commit, token=self._held.token, seq=self._seq, ttl_ms=round(self._ttl * 1000)
+        )
+        if commit.timers:
+            first = min(commit.timers.values())
+            self._next_timer = first if self._next_timer is None else min(self._next_timer, first)
+        if commit.position is not None:
+            self._position = commit.position
+        before = boottime()
+        if self._backlog:
+            self._line.send(command)
+        else:
+            self._line.send(command, self._read())
+        try:
+            answer = self._line.read()
+        except Full as full:
+            raise Forget(str(full)) from full
+        self._judge(answer)
+        self._seq += 1
+        self._extend(before)
+        self._hearing.heard(boottime(), answer[1])
+
+    def _judge(self, answer: list[Any]) -> None:
+        """Anything but OK ends this memory. ALREADY is ours too: the same commit, applied by an earlier try."""
+        word = answer[0].decode()
+        if word in {"OK", "ALREADY"}:
+            return
+        detail = answer[1].decode() if len(answer) > 1 else ""
+        if word == "FENCED":
+            raise Deposed(f"a commit was fenced: the last token is {detail or 'gone'}")
+        if word == "LAPSED":
+            raise Deposed("the lease ran out before a commit")
+        if word == "DIVERGED":
+            raise Forget(f"the data is at commit {detail}, not at {self._seq}: it went back in time")
+        raise Forget(f"{detail} changed while it was decided on", careful=True)

@@ -1,0 +1,1 @@
+"""The pure core: plans, steps, the director, retries. No I/O, no clock, no randomness."""

@@ -1,0 +1,62 @@
+"""What one turn of the director decided, as plain values. `store/` writes it in one atomic script."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+__all__ = ["Commit", "Corpse", "StateWrite"]
+
+
+@dataclass(frozen=True, slots=True)
+class Corpse:
+    """An incarnation to be reaped, and what it owned when that was read.
+
+    The commit changes nothing when the corpse owns anything else by then, or (silence only) when its
+    heart has beaten since.
+    """
+
+    incarnation: str
+    owned: tuple[str, ...]  # step keys
+    beat_ms: int | None = None  # None: its process tree is known to be gone; else the last beat seen
+
+
+@dataclass(frozen=True, slots=True)
+class StateWrite:
+    """Bytes of a plan's state string, from `offset` on."""
+
+    plan: str
+    offset: int
+    value: bytes
+
+
+@dataclass(slots=True)
+class Commit:
+    """The effects of one turn. Empty when nothing happened; `position` is the last event it covers."""
+
+    position: str | None = None
+    created: dict[str, bytes] = field(default_factory=dict)  # plan -> its whole new state string
+    states: list[StateWrite] = field(default_factory=list)
+    records: dict[str, dict[int, bytes]] = field(default_factory=dict)  # plan -> step -> JSON
+    pushed: dict[str, list[bytes]] = field(default_factory=dict)  # queue -> entries, to its end
+    returned: dict[str, list[bytes]] = field(default_factory=dict)  # queue -> entries, to its front
+    alone: dict[str, list[bytes]] = field(default_factory=dict)  # queue -> entries that run alone
+    timers: dict[str, int] = field(default_factory=dict)  # member -> due, ms of Redis' TIME
+    stopped_timers: set[str] = field(default_factory=set)
+    opened: dict[str, int] = field(default_factory=dict)  # plan -> accepted, ms
+    ended: dict[str, int] = field(default_factory=dict)  # plan -> ended, ms
+    reaped: list[Corpse] = field(default_factory=list)
+    announced: dict[str, str] = field(default_factory=dict)  # plan -> its new state, one letter
+    effects: int = 0
+    size: int = 0  # bytes
+
+    def push(self, where: dict[str, list[bytes]], queue: str, entry: bytes) -> None:
+        where.setdefault(queue, []).append(entry)
+        self.count(len(entry))
+
+    def count(self, size: int = 0) -> None:
+        self.effects += 1
+        self.size += size
+
+    @property
+    def empty(self) -> bool:
+        return self.position is None and not self.effects

@@ -1,0 +1,218 @@
+"""One plan in the orchestrator's memory: its definition, its states, and what follows from both.
+
+Everything that is not in Redis (which steps are ready, how many dependencies a step still waits for)
+is derived from the definition and the state string, so a plan can be dropped and read again at any time.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+
+from msgspec import Struct
+
+from chargehand.plan.life import STEP_LIFE, PlanState, StepEvent, StepState
+from chargehand.wire import Definition, Step
+
+__all__ = ["DefinitionError", "PlanRun", "StepRecord", "check_steps"]
+
+#: A range of dependencies up to this length is kept as single edges; a longer one is counted as a group,
+#: so that a join over 10,000 steps costs one counter and not 10,000 entries.
+_EXPAND = 16
+
+
+class DefinitionError(ValueError):
+    """A definition that no orchestrator could run; the message says why."""
+
+
+class StepRecord(Struct, array_like=True, omit_defaults=True):
+    """The sparse rest of a step: only steps that were tried more than once have one."""
+
+    attempt: int = 1  # the attempt that counts now
+    failures: int = 0  # since the plan was submitted or resumed
+    losses: int = 0  # attempts lost with their worker
+    error: str = ""  # JSON of the last `Failure`
+
+
+class _Group:
+    __slots__ = ("dependents", "first", "end", "left")
+
+    def __init__(self, first: int, end: int) -> None:
+        self.first, self.end, self.left = first, end, end - first
+        self.dependents: list[int] = []
+
+
+def check_steps(steps: Sequence[Step], first: int, policies: int) -> None:
+    """Refuse steps that refer to what does not come before them (so a cycle cannot be written down)."""
+    for index, step in enumerate(steps, first):
+        if not 0 <= step.policy < policies:
+            raise DefinitionError(f"step {index} uses policy {step.policy}, but there are {policies}")
+        for edge in step.after:
+            low, high = (edge, edge + 1) if isinstance(edge, int) else edge
+            if not 0 <= low < high <= index:
+                raise DefinitionError(
+                    f"step {index} depends on {low}..{high - 1}; a step can depend on earlier steps only"
+                )
+
+
+class PlanRun:
+    """A plan as the director sees it. Only the director changes it, and only through `advance`."""
+
+    __slots__ = (
+        "dirty",
+        "edges",
+        "groups",
+        "id",
+        "left",
+        "policies",
+        "ready",
+        "records",
+        "retrying",
+        "size",
+        "standing",
+        "state",
+        "steps",
+        "touched",
+        "total",
+        "waiting",
+        "failed",
+    )
+
+    def __init__(self, plan: str, definition: Definition, state: bytes | None = None) -> None:
+        self.id = plan
+        self.policies = definition.policies
+        self.total = definition.total
+        self.steps: list[Step] = []
+        self.state = bytearray(state) if state is not None else bytearray(b"R" + b"w" * definition.total)
+        self.waiting: list[int] = []  # a step: how many edges and groups it still waits for
+        self.edges: dict[int, list[int]] = {}
+        self.groups: dict[tuple[int, int], _Group] = {}
+        self.records: dict[int, StepRecord] = {}
+        self.ready: deque[int] = deque()
+        self.standing = 0
+        self.retrying = 0
+        self.failed = 0
+        self.left = definition.total
+        self.dirty: set[int] = set()  # positions of `state` not yet committed
+        self.touched: set[int] = set()  # steps whose record is not yet committed
+        self.size = 600
+        if len(self.state) != definition.total + 1:
+            raise DefinitionError(f"{definition.total} steps, but a state string for {len(self.state) - 1}")
+
+    # -- building ---------------------------------------------------------------------------------
+
+    def extend(self, steps: Sequence[Step]) -> None:
+        """Add the next steps of the definition (all at once, or part by part)."""
+        first = len(self.steps)
+        if first + len(steps) > self.total:
+            raise DefinitionError(f"more steps than the {self.total} announced")
+        check_steps(steps, first, len(self.policies))
+        self.steps.extend(steps)
+        state = self.state
+        for index, step in enumerate(steps, first):
+            self.waiting.append(self._link(index, step.after) if step.after else 0)
+            self.size += 160 + len(step.input)
+            now = state[index + 1]
+            if now == StepState.WAITING:
+                if not self.waiting[index]:
+                    self.ready.append(index)
+            elif now == StepState.STANDING:
+                self.standing += 1
+            elif now == StepState.RETRYING:
+                self.retrying += 1
+            elif now == StepState.FAILED:
+                self.failed += 1
+            elif now == StepState.SUCCEEDED:
+                self.left -= 1
+            else:
+                raise DefinitionError(f"step {index} has the unknown state {now!r}")
+
+    def _link(self, index: int, after: Iterable[int | tuple[int, int]]) -> int:
+        state, done = self.state, StepState.SUCCEEDED
+        waits = 0
+        for edge in after:
+            if isinstance(edge, int):
+                low, high = edge, edge + 1
+            else:
+                low, high = edge
+            if high - low <= _EXPAND:
+                for source in range(low, high):
+                    if state[source + 1] != done:
+                        self.edges.setdefault(source, []).append(index)
+                        waits += 1
+                continue
+            group = self.groups.get((low, high))
+            if group is None:
+                group = self.groups[low, high] = _Group(low, high)
+                group.left -= state.count(done, low + 1, high + 1)
+            if group.left:
+                group.dependents.append(index)
+                waits += 1
+        return waits
+
+    @property
+    def whole(self) -> bool:
+        return len(self.steps) == self.total
+
+    # -- reading ----------------------------------------------------------------------------------
+
+    @property
+    def plan_state(self) -> PlanState:
+        return PlanState(self.state[0])
+
+    def record(self, step: int) -> StepRecord:
+        return self.records.get(step) or StepRecord()
+
+    def attempt(self, step: int) -> int:
+        record = self.records.get(step)
+        return record.attempt if record else 1
+
+    # -- changing ---------------------------------------------------------------------------------
+
+    def set_plan(self, state: PlanState) -> None:
+        self.state[0] = state
+        self.dirty.add(0)
+
+    def note(self, step: int, record: StepRecord) -> None:
+        self.records[step] = record
+        self.touched.add(step)
+
+    def advance(self, step: int, event: StepEvent) -> bool:
+        """Move one step by the table. False: the event says nothing to the state it is in."""
+        before = self.state[step + 1]
+        after = STEP_LIFE[StepState(before)][event]
+        if after is None:
+            return False
+        self.state[step + 1] = after
+        self.dirty.add(step + 1)
+        self._count(before, -1)
+        self._count(after, 1)
+        if after == StepState.SUCCEEDED:
+            self.left -= 1
+            self._release(step)
+        elif after == StepState.WAITING:  # a new attempt: everything it depends on has finished
+            self.ready.append(step)
+        return True
+
+    def _count(self, state: int, by: int) -> None:
+        if state == StepState.STANDING:
+            self.standing += by
+        elif state == StepState.RETRYING:
+            self.retrying += by
+        elif state == StepState.FAILED:
+            self.failed += by
+
+    def _release(self, step: int) -> None:
+        for dependent in self.edges.pop(step, ()):
+            self._satisfy(dependent)
+        for group in self.groups.values():
+            if group.first <= step < group.end:
+                group.left -= 1
+                if not group.left:
+                    for dependent in group.dependents:
+                        self._satisfy(dependent)
+
+    def _satisfy(self, step: int) -> None:
+        self.waiting[step] -= 1
+        if not self.waiting[step]:
+            self.ready.append(step)

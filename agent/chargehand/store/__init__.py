@@ -1,0 +1,1 @@
+"""All that touches Redis. Nothing outside this package speaks its commands."""

@@ -1,0 +1,125 @@
+"""A turn's decisions as one call of commit.lua."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from chargehand.plan.commit import Commit
+from chargehand.plan.director import WHOLE_PLAN
+from chargehand.store.connection import Command
+from chargehand.store.keys import Keys
+from chargehand.store.scripts import COMMIT
+
+__all__ = ["commit_command", "record_field"]
+
+#: Redis' Lua unpacks at most about 8,000 values; 1,000 keeps a single push short.
+_CHUNK = 1_000
+
+
+def record_field(step: int) -> str:
+    """The field of a plan's records that a step's (or the whole plan's) record stands under."""
+    return "plan" if step == WHOLE_PLAN else str(step)
+
+
+class _Call:
+    """Collects keys (each once), conditions and operations."""
+
+    def __init__(self, fixed: Sequence[str]) -> None:
+        self.keys = list(fixed)
+        self._index = {key: at for at, key in enumerate(fixed, 1)}
+        self.conditions: list[Any] = []
+        self.checks = 0
+        self.operations: list[Any] = []
+
+    def _key(self, key: str) -> int:
+        at = self._index.get(key)
+        if at is None:
+            self.keys.append(key)
+            at = self._index[key] = len(self.keys)
+        return at
+
+    def check(self, name: str, key: str, *arguments: Any) -> None:
+        self.conditions += (name, self._key(key), len(arguments), *arguments)
+        self.checks += 1
+
+    def do(self, name: str, key: str, *arguments: Any) -> None:
+        self.operations += (name, self._key(key), len(arguments), *arguments)
+
+    def many(self, name: str, key: str, arguments: Sequence[Any]) -> None:
+        for at in range(0, len(arguments), _CHUNK):
+            self.do(name, key, *arguments[at : at + _CHUNK])
+
+    def publish(self, channel: str, message: str) -> None:
+        self.operations += ("PUBLISH", 0, 2, channel, message)
+
+
+def commit_command(keys: Keys, commit: Commit, *, token: str, seq: int, ttl_ms: int) -> Command:
+    """The command for `commit`, decided on number `seq` by the holder of `token`."""
+    call = _Call([keys.lease, keys.fence, keys.head, keys.inbox])
+    for plan in commit.created:
+        call.check("ABSENT", keys.states(plan))
+    for corpse in commit.reaped:
+        call.check("OWNS", keys.own(corpse.incarnation), *corpse.owned)
+        if corpse.beat_ms is not None:
+            call.check("BEAT", keys.beats, corpse.incarnation, corpse.beat_ms)
+
+    for plan, state in commit.created.items():
+        call.do("SET", keys.states(plan), state)
+    if commit.created:
+        call.many("HDEL", keys.pending, list(commit.created))
+    for write in commit.states:
+        call.do("SETRANGE", keys.states(write.plan), write.offset, write.value)
+    for plan, records in commit.records.items():
+        fields: list[Any] = []
+        for step, record in records.items():
+            fields += (record_field(step), record)
+        call.many("HSET", keys.records(plan), fields)
+    if commit.reaped:
+        dead = [corpse.incarnation for corpse in commit.reaped]
+        for incarnation in dead:
+            call.do("UNLINK", keys.own(incarnation))
+        call.many("HDEL", keys.members, dead)
+        call.many("ZREM", keys.beats, dead)
+    _timers(call, keys, commit)
+    _indexes(call, keys, commit)
+    for queue, entries in commit.pushed.items():
+        call.many("RPUSH", keys.queue(queue), entries)
+        call.do("RING", keys.bell(queue), len(entries))
+    for queue, entries in commit.returned.items():
+        call.many("LPUSH", keys.queue(queue), entries[::-1])
+        call.do("RING", keys.bell(queue), len(entries))
+    for queue, entries in commit.alone.items():
+        call.many("RPUSH", keys.alone(queue), entries)
+        call.do("RING", keys.bell(queue), len(entries))
+    for plan, state_letter in commit.announced.items():
+        call.publish(keys.plan_channel(plan), state_letter)
+
+    position = commit.position or ""
+    keep = ""
+    if position:
+        ms, _, number = position.partition("-")
+        keep = f"{ms}-{int(number) + 1}"
+    arguments = (token, seq, ttl_ms, position, keep, call.checks, *call.conditions, *call.operations)
+    return COMMIT(call.keys, *arguments)
+
+
+def _timers(call: _Call, keys: Keys, commit: Commit) -> None:
+    if commit.stopped_timers:
+        call.many("ZREM", keys.timers, list(commit.stopped_timers))
+    if commit.timers:
+        scored: list[Any] = []
+        for timer, due in commit.timers.items():
+            scored += (due, timer)
+        call.many("ZADD", keys.timers, scored)
+
+
+def _indexes(call: _Call, keys: Keys, commit: Commit) -> None:
+    for key, times in ((keys.open, commit.opened), (keys.ended, commit.ended)):
+        scored: list[Any] = []
+        for plan, ms in times.items():
+            scored += (ms, plan)
+        if scored:
+            call.many("ZADD", key, scored)
+    if commit.ended:
+        call.many("ZREM", keys.open, list(commit.ended))

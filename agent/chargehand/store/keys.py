@@ -1,0 +1,82 @@
+"""Where everything of an executor lives in Redis: one hash tag, so one slot of a cluster."""
+
+from __future__ import annotations
+
+__all__ = ["Keys"]
+
+
+class Keys:
+    """The names of an executor's keys.
+
+    lease     string, expires: the token `EPOCH:INCARNATION` of the active orchestrator
+    fence     string: the last token ever given; every write of an orchestrator compares it
+    holder    hash: node and time (ms) of the last acquisition
+    head      hash: `seq`, the commit number, and `position`, the last event it covers
+    inbox     stream: everything that happened and is not yet decided on
+    pending   hash: plan -> its event in the inbox, while it is not accepted
+    timers    sorted set: timer -> due, ms of Redis' TIME
+    members   hash: incarnation -> who it is and how busy, JSON
+    beats     sorted set: incarnation -> its last heartbeat, ms of Redis' TIME
+    open      sorted set: plan -> accepted, ms;   ended: plan -> ended, ms
+    strange   list: events that this version cannot read, kept for people (the last 1,000)
+    """
+
+    def __init__(self, executor: str) -> None:
+        self.prefix = p = f"chargehand:{{{executor}}}:"
+        self.lease = p + "lease"
+        self.fence = p + "fence"
+        self.holder = p + "holder"
+        self.head = p + "head"
+        self.inbox = p + "inbox"
+        self.pending = p + "pending"
+        self.timers = p + "timers"
+        self.members = p + "members"
+        self.beats = p + "beats"
+        self.open = p + "open"
+        self.ended = p + "ended"
+        self.strange = p + "strange"
+        self.lease_channel = p + "released"
+
+    def queue(self, name: str) -> str:
+        """list: entries of ready steps, the next one first."""
+        return f"{self.prefix}queue:{name}"
+
+    def alone(self, name: str) -> str:
+        """list: entries of the queue that run with nothing beside them."""
+        return f"{self.prefix}alone:{name}"
+
+    def bell(self, name: str) -> str:
+        """list: wake-ups for the workers that wait on the queue."""
+        return f"{self.prefix}bell:{name}"
+
+    def own(self, incarnation: str) -> str:
+        """hash: step key -> entry, what a worker has taken and not finished."""
+        return f"{self.prefix}own:{incarnation}"
+
+    def node(self, name: str) -> str:
+        """string, expires: the machine id that the node name belongs to."""
+        return f"{self.prefix}node:{name}"
+
+    def plan(self, plan: str) -> str:
+        """list, immutable: the definition, who submitted it, then the parts of a large one."""
+        return f"{self.prefix}plan:{plan}"
+
+    def parts(self, plan: str) -> str:
+        """list, expires: parts of a definition under way to being submitted."""
+        return f"{self.prefix}parts:{plan}"
+
+    def states(self, plan: str) -> str:
+        """string: one byte for the plan, then one a step. It exists once the plan is accepted."""
+        return f"{self.prefix}states:{plan}"
+
+    def records(self, plan: str) -> str:
+        """hash: step -> attempts, losses and last error, of the steps that had any."""
+        return f"{self.prefix}records:{plan}"
+
+    def outputs(self, plan: str) -> str:
+        """hash: step -> result."""
+        return f"{self.prefix}outputs:{plan}"
+
+    def plan_channel(self, plan: str) -> str:
+        """Published on when the plan's state changes: its new state."""
+        return f"{self.prefix}news:{plan}"

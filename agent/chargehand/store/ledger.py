@@ -1,0 +1,172 @@
+"""What the active orchestrator reads and writes: head, inbox, timers, plans, members. One `Line`, one thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from chargehand.plan.commit import Corpse
+from chargehand.plan.run import DefinitionError, PlanRun, StepRecord
+from chargehand.store.connection import Command, Line
+from chargehand.store.keys import Keys
+from chargehand.store.membership import Member
+from chargehand.wire import Definition, Event, Step, decode_event
+
+__all__ = ["BATCH", "Head", "Ledger", "Loaded"]
+
+BATCH = 400  # events read at once: about what one commit of 500 effects can take in
+_DUE = 200  # timers read at once
+
+_definition_decoder = msgspec.json.Decoder(Definition)
+_steps_decoder = msgspec.json.Decoder(list[Step])
+_member_decoder = msgspec.json.Decoder(Member)
+_record_decoder = msgspec.json.Decoder(StepRecord)
+
+
+class Head(NamedTuple):
+    seq: int
+    position: str
+
+
+class Loaded(NamedTuple):
+    runs: list[PlanRun]
+    unreadable: dict[str, str]  # plan -> why
+
+
+class Ledger:
+    def __init__(self, line: Line, keys: Keys) -> None:
+        self.line = line
+        self.keys = keys
+
+    def head(self) -> Head:
+        seq, position = self.line.call("HMGET", self.keys.head, "seq", "position")
+        return Head(int(seq or 0), position.decode() if position else "0-0")
+
+    def read_command(self, position: str, block_ms: int | None) -> Command:
+        """The command that reads the next events; None does not block."""
+        block = () if block_ms is None else ("BLOCK", block_ms)
+        return ("XREAD", "COUNT", BATCH, *block, "STREAMS", self.keys.inbox, position)
+
+    def events(self, reply: Any) -> tuple[list[tuple[str, Event | None]], list[bytes]]:
+        """(position, event) in order, and the raw events that this version cannot read (None in the first)."""
+        events: list[tuple[str, Event | None]] = []
+        strange: list[bytes] = []
+        for _, entries in reply or ():
+            for position, fields in entries:
+                data = dict(zip(fields[::2], fields[1::2], strict=True)).get(b"e", b"") if fields else b""
+                event: Event | None = None
+                try:
+                    event = decode_event(data)
+                except msgspec.MsgspecError:
+                    strange.append(data)
+                events.append((position.decode(), event))
+        return events, strange
+
+    def put_aside(self, strange: Sequence[bytes]) -> None:
+        """Keep what cannot be read for people to look at."""
+        self.line.batch(
+            [("RPUSH", self.keys.strange, *strange), ("LTRIM", self.keys.strange, -1_000, -1)]
+        )
+
+    # -- timers -----------------------------------------------------------------------------------
+
+    def due(self, now_ms: int) -> tuple[list[str], int | None]:
+        """Timers whose time has come, and when the next one after them is due (None: there is none)."""
+        key = self.keys.timers
+        due, first, after = self.line.batch(
+            [
+                ("ZRANGEBYSCORE", key, "-inf", now_ms, "LIMIT", 0, _DUE),
+                ("ZRANGE", key, 0, 0, "WITHSCORES"),
+                ("ZRANGEBYSCORE", key, f"({now_ms}", "+inf", "WITHSCORES", "LIMIT", 0, 1),
+            ]
+        )
+        if len(due) == _DUE:  # perhaps more are due already
+            return [timer.decode() for timer in due], now_ms
+        following = after if due else first
+        return [timer.decode() for timer in due], int(float(following[1])) if following else None
+
+    # -- plans ------------------------------------------------------------------------------------
+
+    def load(self, plans: Iterable[str], between: Callable[[], None]) -> Loaded:
+        """Read plans from Redis. Those that do not exist are left out.
+
+        `between` is called between the parts of large ones, so that leases are renewed meanwhile.
+        """
+        wanted = list(plans)
+        runs: list[PlanRun] = []
+        unreadable: dict[str, str] = {}
+        for at in range(0, len(wanted), 100):
+            some = wanted[at : at + 100]
+            commands: list[Command] = []
+            for plan in some:
+                commands.append(("GET", self.keys.states(plan)))
+                commands.append(("LINDEX", self.keys.plan(plan), 0))
+                commands.append(("HGETALL", self.keys.records(plan)))
+            answers = self.line.batch(commands)
+            for index, plan in enumerate(some):
+                states, definition, records = answers[index * 3 : index * 3 + 3]
+                if states is None or len(states) == 1 and definition is None:
+                    continue
+                try:
+                    runs.append(self._build(plan, states, definition, records, between))
+                except (msgspec.MsgspecError, DefinitionError) as error:
+                    if states[:1] != b"X":
+                        unreadable[plan] = str(error)
+            between()
+        return Loaded(runs, unreadable)
+
+    def _build(
+        self, plan: str, states: bytes, definition: bytes | None, records: list[bytes], between: Callable[[], None]
+    ) -> PlanRun:
+        if definition is None:
+            raise DefinitionError("its definition is gone")
+        head = _definition_decoder.decode(definition)
+        run = PlanRun(plan, head, states)
+        run.extend(head.steps)
+        for part in range(head.parts):
+            between()
+            data = self.line.call("LINDEX", self.keys.plan(plan), 2 + part)
+            run.extend(_steps_decoder.decode(data or b"null"))
+        if not run.whole:
+            raise DefinitionError(f"{len(run.steps)} steps, but {run.total} announced")
+        for field, value in zip(records[::2], records[1::2], strict=True):
+            if field != b"plan":
+                run.records[int(field)] = _record_decoder.decode(value)
+        return run
+
+    def queued(self) -> int:
+        """Steps that wait on the queues which the members serve."""
+        queues: set[str] = set()
+        for member in self.line.call("HVALS", self.keys.members):
+            queues.update(_member_decoder.decode(member).queues)
+        depths = self.line.batch([("LLEN", self.keys.queue(queue)) for queue in sorted(queues)])
+        return sum(depths)
+
+    # -- the dead ---------------------------------------------------------------------------------
+
+    def dead(self, incarnations: Iterable[str]) -> list[Corpse]:
+        """What is known of incarnations whose death was reported: those still registered, with what they own.
+
+        A worker that was reaped while frozen goes on as `INCARNATION.1`, `.2` ...: the report covers them all.
+        """
+        reported = set(incarnations)
+        members = [member.decode() for member in self.line.call("HKEYS", self.keys.members)]
+        return self._corpses([(m, None) for m in members if m in reported or m.partition(".")[0] in reported])
+
+    def silent(self, before_ms: int) -> list[Corpse]:
+        """Members whose last heartbeat is older than `before_ms`."""
+        found = self.line.call(
+            "ZRANGEBYSCORE", self.keys.beats, "-inf", f"({before_ms}", "WITHSCORES", "LIMIT", 0, 50
+        )
+        return self._corpses(
+            [(member.decode(), int(float(score))) for member, score in zip(found[::2], found[1::2], strict=True)]
+        )
+
+    def _corpses(self, dead: Sequence[tuple[str, int | None]]) -> list[Corpse]:
+        owned = self.line.batch([("HKEYS", self.keys.own(incarnation)) for incarnation, _ in dead])
+        return [
+            Corpse(incarnation, tuple(key.decode() for key in keys), beat)
+            for (incarnation, beat), keys in zip(dead, owned, strict=True)
+        ]

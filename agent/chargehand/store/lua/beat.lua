@@ -1,0 +1,17 @@
+-- A heartbeat, stamped with Redis' own time. Answers what the caller owns, for it to compare.
+-- KEYS  1 members  2 beats  3 the node's claim  4 own
+-- ARGV  as register.lua
+-- Reply {'OK', now ms, step keys owned} or {'GONE'} (never registered, or reaped since) or {'TAKEN', machine id}
+if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then
+  return {'GONE'}
+end
+local claim = redis.call('GET', KEYS[3])
+if claim and claim ~= ARGV[3] then
+  return {'TAKEN', claim}
+end
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('SET', KEYS[3], ARGV[3], 'PX', ARGV[4])
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+redis.call('ZADD', KEYS[2], string.format('%d', now), ARGV[1])
+return {'OK', now, redis.call('HKEYS', KEYS[4])}

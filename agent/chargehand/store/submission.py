@@ -1,0 +1,221 @@
+"""A client's side: submitting plans and reading what became of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+from msgspec import Raw, Struct
+
+from chargehand.plan.life import PlanState, StepState
+from chargehand.plan.run import StepRecord
+from chargehand.store.connection import Command, Line
+from chargehand.store.keys import Keys
+from chargehand.store.scripts import SUBMIT
+from chargehand.wire import (
+    MAX_INLINE,
+    STEPS_A_PART,
+    Definition,
+    Failure,
+    Policy,
+    Result,
+    Resumed,
+    Step,
+    Submitted,
+    encode,
+)
+
+__all__ = [
+    "PlanView",
+    "Prepared",
+    "StepView",
+    "listing",
+    "plan_state",
+    "prepare",
+    "read_plan",
+    "resume",
+    "submit",
+    "upload",
+]
+
+_PART_TTL = 3_600  # seconds that uploaded parts wait for their submission
+
+
+class Meta(Struct, omit_defaults=True):
+    """What is known of a submission besides its content: it does not make two plans different."""
+
+    by: str = ""
+    submitted_ms: int = 0  # the client's wall clock
+
+
+class Prepared(NamedTuple):
+    """A plan ready to be sent, as often as it takes."""
+
+    plan: str
+    definition: bytes
+    meta: bytes
+    parts: list[bytes]
+
+
+def prepare(plan: str, definition: Definition, *, submitted_ms: int) -> Prepared:
+    """Encode a plan. One that is too large for its event is cut into parts."""
+    meta = encode(Meta(definition.by, submitted_ms))
+    steps = definition.steps
+    bare = msgspec.structs.replace(definition, by="")
+    whole = encode(bare)
+    if len(whole) <= MAX_INLINE:
+        return Prepared(plan, whole, meta, [])
+    parts = [encode(steps[at : at + STEPS_A_PART]) for at in range(0, len(steps), STEPS_A_PART)]
+    head = msgspec.structs.replace(bare, steps=[], parts=len(parts))
+    return Prepared(plan, encode(head), meta, parts)
+
+
+def upload(line: Line, keys: Keys, prepared: Prepared) -> None:
+    """Send the parts of a large plan ahead of it."""
+    key = keys.parts(prepared.plan)
+    line.batch([("DEL", key)])
+    for part in prepared.parts:  # one at a time: a part can be large, and Redis serves others in between
+        line.batch([("RPUSH", key, part), ("EXPIRE", key, _PART_TTL)])
+
+
+def submit(line: Line, keys: Keys, plans: Sequence[Prepared], *, max_inbox: int) -> list[str]:
+    """One word a plan: OK, KNOWN, CONFLICT, FULL, INCOMPLETE (see submit.lua)."""
+    names = [keys.inbox, keys.pending]
+    arguments: list[bytes | str | int] = [max_inbox]
+    for one in plans:
+        names += (keys.plan(one.plan), keys.parts(one.plan))
+        event = encode(Submitted(one.plan, Raw(one.definition)))
+        arguments += (one.plan, event, one.definition, one.meta, len(one.parts))
+    return [word.decode() for word in line.call(*SUBMIT(names, *arguments))]
+
+
+def resume(line: Line, keys: Keys, plan: str, by: str) -> None:
+    line.call("XADD", keys.inbox, "*", "e", encode(Resumed(plan, by)))
+
+
+def plan_state(line: Line, keys: Keys, plan: str) -> PlanState | None:
+    """None: not accepted yet, or unknown (`known` of `read_plan` tells which)."""
+    found = line.call("GETRANGE", keys.states(plan), 0, 0)
+    return PlanState(found[0]) if found else None
+
+
+class StepView(Struct, omit_defaults=True):
+    index: int
+    action: str
+    queue: str
+    state: str
+    attempt: int
+    after: list[int | tuple[int, int]] = []
+    losses: int = 0
+    error: Failure | None = None
+    result: Result | None = None
+
+
+class PlanView(Struct, omit_defaults=True):
+    """A plan as people and programs read it."""
+
+    plan: str
+    label: str
+    state: str  # submitted, running, paused, succeeded, rejected
+    total: int
+    counts: dict[str, int]
+    by: str = ""
+    submitted_ms: int = 0
+    error: Failure | None = None
+    steps: list[StepView] = []
+
+
+_PLAN_WORDS = {state: state.name.lower() for state in PlanState}
+_STEP_WORDS = {state: state.name.lower() for state in StepState}
+_STEP_WORDS[StepState.STANDING] = "queued"  # or running: only the workers' ownership tells
+
+
+def read_plan(line: Line, keys: Keys, plan: str, *, steps: bool = True) -> PlanView | None:
+    """The whole of a plan; None when there is none of that id."""
+    head, states, records = line.batch(
+        [("LRANGE", keys.plan(plan), 0, 1), ("GET", keys.states(plan)), ("HGETALL", keys.records(plan))]
+    )
+    if not head:
+        return None
+    definition = msgspec.json.decode(head[0], type=Definition)
+    meta = msgspec.json.decode(head[1], type=Meta)
+    kept = dict(zip(records[::2], records[1::2], strict=True))
+    view = PlanView(
+        plan=plan,
+        label=definition.label,
+        state=_PLAN_WORDS[PlanState(states[0])] if states else "submitted",
+        total=definition.total,
+        counts={},
+        by=meta.by,
+        submitted_ms=meta.submitted_ms,
+        error=msgspec.json.decode(kept[b"plan"], type=Failure) if b"plan" in kept else None,
+    )
+    body = states[1:] if states else b""
+    for state, word in _STEP_WORDS.items():
+        count = body.count(state)
+        if count:
+            view.counts[word] = count
+    if not steps:
+        return view
+    all_steps = list(definition.steps)
+    for part in range(definition.parts):
+        all_steps += msgspec.json.decode(line.call("LINDEX", keys.plan(plan), 2 + part), type=list[Step])
+    outputs = line.call("HGETALL", keys.outputs(plan))
+    results = {int(k): msgspec.json.decode(v, type=Result) for k, v in zip(outputs[::2], outputs[1::2], strict=True)}
+    owned = _owned(line, keys, plan)
+    for index, step in enumerate(all_steps):
+        record = msgspec.json.decode(kept.get(b"%d" % index, b"[]"), type=StepRecord)
+        view.steps.append(_step(index, step, definition.policies, body, record, results.get(index), owned))
+    return view
+
+
+def _step(
+    index: int,
+    step: Step,
+    policies: Sequence[Policy],
+    body: bytes,
+    record: StepRecord,
+    result: Result | None,
+    owned: set[int],
+) -> StepView:
+    policy = policies[step.policy]
+    word = _STEP_WORDS[StepState(body[index])] if index < len(body) else "waiting"
+    return StepView(
+        index=index,
+        action=policy.action,
+        queue=f"@{step.node}" if step.node else policy.queue,
+        state="running" if word == "queued" and index in owned else word,
+        attempt=record.attempt,
+        after=step.after,
+        losses=record.losses,
+        error=msgspec.json.decode(record.error, type=Failure) if record.error else None,
+        result=result,
+    )
+
+
+def _owned(line: Line, keys: Keys, plan: str) -> set[int]:
+    """Steps of the plan that a worker owns now."""
+    members = line.call("HKEYS", keys.members)
+    found: set[int] = set()
+    for owned in line.batch([("HKEYS", keys.own(member.decode())) for member in members]):
+        for key in owned:
+            owner, step, _ = key.decode().rsplit("/", 2)
+            if owner == plan:
+                found.add(int(step))
+    return found
+
+
+def listing(line: Line, keys: Keys, *, state: str | None, most: int) -> list[PlanView]:
+    """The newest plans first: those under way, then those that ended."""
+    commands: list[Command] = [("HKEYS", keys.pending)]
+    commands += [("ZRANGE", key, 0, most - 1, "REV") for key in (keys.open, keys.ended)]
+    pending, under_way, ended = line.batch(commands)
+    views: list[PlanView] = []
+    for plan in [*pending, *under_way, *ended]:
+        view = read_plan(line, keys, plan.decode(), steps=False)
+        if view is not None and (state is None or view.state == state):
+            views.append(view)
+        if len(views) >= most:
+            break
+    return views

@@ -1,0 +1,1 @@
+"""Taking, running, finishing steps."""

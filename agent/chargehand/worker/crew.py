@@ -1,0 +1,257 @@
+"""The threads that take and run steps.
+
+One thread at a time has the lead: it takes. It starts the first step itself, so an idle hop needs no hand-off
+between threads, and passes the lead on before it runs it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from chargehand.actions import Action
+from chargehand.store.connection import Dialer, Full, Line, Refused, Unavailable
+from chargehand.store.keys import Keys
+from chargehand.store.membership import Gone
+from chargehand.store.work import Finish, give_back, outputs, take, wait_for_bell
+from chargehand.wire import Failure, Finished, Result, read_key
+from chargehand.worker.command import Runner
+from chargehand.worker.finisher import Finisher
+from chargehand.worker.hand import Hand, Held
+from chargehand.worker.running import run_attempt
+
+__all__ = ["Crew", "Standing", "queue_order"]
+
+log = logging.getLogger("chargehand.worker")
+
+_BELL = 1.0  # seconds: a waiting thread looks at its queues so often even if no bell rings
+_DEEP = 64  # steps prefetched at most
+_FAST = 0.005  # seconds: steps of an action that takes longer are not prefetched
+
+
+class Standing:
+    """As whom this worker takes steps now. It changes when Redis says that the old one is gone."""
+
+    def __init__(self, incarnation: str) -> None:
+        self.first = incarnation
+        self.incarnation = incarnation
+        self.serving = threading.Event()  # registered, and allowed to take
+        self.draining = False
+        self._times = 0
+
+    def serve(self) -> None:
+        """Registered: steps may be taken, unless this worker drains."""
+        if not self.draining:
+            self.serving.set()
+
+    def drain(self) -> None:
+        self.draining = True
+        self.serving.clear()
+
+    def renew(self) -> None:
+        self.serving.clear()
+        self._times += 1
+        self.incarnation = f"{self.first}.{self._times}"
+
+
+def queue_order(queues: Sequence[str] | dict[str, int], draw: random.Random) -> list[str]:
+    """The queues in the order to look at them: as written, or drawn by weight without putting back."""
+    if not isinstance(queues, dict):
+        return list(queues)
+    # Efraimidis and Spirakis: the largest u^(1/w) first is a draw by weight.
+    return sorted(queues, key=lambda name: draw.random() ** (1 / queues[name]), reverse=True)
+
+
+class Crew:
+    def __init__(
+        self,
+        *,
+        dialer: Dialer,
+        keys: Keys,
+        hand: Hand,
+        finisher: Finisher,
+        standing: Standing,
+        runner: Runner,
+        actions: dict[str, Action[..., Any]],
+        node: str,
+        queues: Sequence[str] | dict[str, int],
+        threads: int,
+        compare: Callable[[Line], None],
+        gone: Callable[[str], None],
+        watch: Callable[[Held], None],
+    ) -> None:
+        self._dialer = dialer
+        self._keys = keys
+        self._hand = hand
+        self._finisher = finisher
+        self._standing = standing
+        self._runner = runner
+        self._actions = actions
+        self._node = node
+        self._queues = queues
+        self._size = threads
+        self._compare = compare
+        self._gone = gone
+        self._watch = watch
+        self.lead = threading.Lock()
+        self.compare_due = threading.Event()
+        self._line: Line | None = None
+        self._reader: Line | None = None
+        self._reading = threading.Lock()
+        self._running = 0
+        self._count = threading.Lock()
+        self._paces: dict[str, float] = {}  # action -> seconds a step, a decaying maximum
+        self._draw = random.Random()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop_lock = threading.Lock()
+
+    @property
+    def busy(self) -> int:
+        return self._running
+
+    def start(self) -> None:
+        for number in range(self._size):
+            threading.Thread(target=self._work, name=f"step-{number + 1}", daemon=True).start()
+
+    def _work(self) -> None:
+        while True:
+            self._standing.serving.wait()
+            with self.lead:
+                held = self._next()
+                if held is not None:
+                    with self._count:
+                        self._running += 1
+            if held is not None:
+                try:
+                    self._run(held)
+                finally:
+                    with self._count:
+                        self._running -= 1
+
+    # -- taking -----------------------------------------------------------------------------------
+
+    def _next(self) -> Held | None:
+        """The next step to run; None after a while without one. Called with the lead."""
+        held = self._hand.start_next()
+        if held is not None:
+            return held
+        if not self._standing.serving.is_set():
+            return None
+        if self._hand.alone:
+            self._hand.wait_for_less(_BELL)
+            return None
+        try:
+            if self._line is None:
+                self._line = self._dialer.line()
+                self.compare_due.set()
+            if self.compare_due.is_set():
+                self.compare_due.clear()
+                self._compare(self._line)
+                return self._hand.start_next()
+            self._take(self._line)
+        except Gone as gone:
+            self._gone(str(gone))
+        except (Unavailable, Full, Refused) as error:
+            self._lose_line(error)
+        return self._hand.start_next()
+
+    def _take(self, line: Line) -> None:
+        queues = queue_order(self._queues, self._draw)
+        free = self._size - self._running
+        taken = take(
+            line,
+            self._keys,
+            self._standing.incarnation,
+            queues,
+            free=free,
+            prefetch=self._depth(),
+            idle=not len(self._hand),
+        )
+        if taken.entries:
+            self._hand.add(taken.entries)
+            self._too_slow(line, taken.entries[free:])
+        elif taken.drain:
+            self._hand.wait_for_less(_BELL)
+        else:
+            wait_for_bell(line, self._keys, queues, _BELL)
+
+    def _depth(self) -> int:
+        """How many steps to take beyond those that start at once: many only while all are known to be short."""
+        if not self._paces or max(self._paces.values()) > _FAST or self._hand.suspect:
+            return 0
+        return _DEEP
+
+    def _too_slow(self, line: Line, extra: Sequence[tuple[str, Any]]) -> None:
+        """Give back prefetched steps whose action is slow or not known yet."""
+        if any(self._paces.get(entry.action, 1.0) > _FAST for _, entry in extra):
+            self.give_back(line)
+
+    def give_back(self, line: Line) -> None:
+        """Return what has not started."""
+        left = self._hand.unstarted()
+        if left:
+            steps = [(held.queue, held.entry) for held in left if held.queue is not None]
+            give_back(line, self._keys, self._standing.incarnation, steps)
+
+    def _lose_line(self, error: Exception) -> None:
+        log.debug("taking waits: %s", error)
+        if self._line is not None:
+            self._line.close()
+            self._line = None
+        time.sleep(0.2)  # the heart reports the outage; here it is enough not to spin
+
+    # -- running ----------------------------------------------------------------------------------
+
+    def _run(self, held: Held) -> None:
+        entry = held.entry
+        incarnation = self._standing.incarnation
+        if entry.extra.timeout_ms:
+            self._watch(held)
+        begun = time.monotonic()
+        outcome = run_attempt(
+            held,
+            self._actions,
+            node=self._node,
+            incarnation=incarnation,
+            runner=self._runner,
+            loop=self._event_loop,
+            fetch=self._fetch,
+        )
+        took = time.monotonic() - begun
+        self._paces[entry.action] = max(took, self._paces.get(entry.action, 0.0) * 0.95)
+        if held.lost:
+            return
+        plan, step, attempt = read_key(entry.key)
+        failure = outcome if isinstance(outcome, Failure) else None
+        if failure is not None:
+            log.info("step failed: %s %s: %s: %s", entry.key, entry.action, failure.kind, failure.message)
+        held.finishing = True
+        result = outcome if isinstance(outcome, Result) else None
+        self._finisher.put(incarnation, Finish(plan, step, entry.key, result, Finished(plan, step, attempt, failure)))
+
+    def _fetch(self, plan: str, steps: list[int]) -> list[bytes | None]:
+        """Results of earlier steps; waits through an outage, as the step cannot go on without them."""
+        while True:
+            with self._reading:
+                try:
+                    if self._reader is None:
+                        self._reader = self._dialer.line()
+                    return outputs(self._reader, self._keys, plan, steps)
+                except (Unavailable, Full) as error:
+                    log.debug("reading results waits: %s", error)
+                    if self._reader is not None:
+                        self._reader.close()
+                        self._reader = None
+            time.sleep(0.2)
+
+    def _event_loop(self) -> asyncio.AbstractEventLoop:
+        with self._loop_lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                threading.Thread(target=self._loop.run_forever, name="async", daemon=True).start()
+            return self._loop

@@ -1,0 +1,116 @@
+"""What a worker has in hand: steps taken from Redis and not yet finished there.
+
+Redis decides who owns a step; this is the worker's picture of it, compared on each beat.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from chargehand.wire import Entry
+
+__all__ = ["Hand", "Held"]
+
+
+class Held:
+    """One step in hand."""
+
+    __slots__ = ("end", "ended", "entry", "finishing", "lost", "queue", "started", "taken")
+
+    def __init__(self, queue: str | None, entry: Entry) -> None:
+        self.queue = queue  # where it came from; None: it was found to be ours, we do not know how
+        self.entry = entry
+        self.taken = time.monotonic()
+        self.started: float | None = None  # monotonic
+        self.finishing = False  # it has run; its result is on the way
+        self.lost = False  # no longer ours: whatever comes of it is dropped
+        self.ended = False  # its time was over, and it was told so
+        self.end: Callable[[str], None] | None = None  # ends the attempt, with a reason
+
+
+class Hand:
+    """Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._less = threading.Condition(self._lock)
+        self._held: dict[str, Held] = {}
+        self._waiting: deque[Held] = deque()
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def add(self, taken: Iterable[tuple[str | None, Entry]]) -> list[Held]:
+        """Those that were not in hand yet."""
+        fresh = []
+        with self._lock:
+            for queue, entry in taken:
+                if entry.key not in self._held:
+                    held = self._held[entry.key] = Held(queue, entry)
+                    self._waiting.append(held)
+                    fresh.append(held)
+        return fresh
+
+    def start_next(self) -> Held | None:
+        """The next step that nobody has started; it counts as started now."""
+        with self._lock:
+            while self._waiting:
+                held = self._waiting.popleft()
+                if not held.lost:
+                    held.started = time.monotonic()
+                    return held
+        return None
+
+    def put_down(self, key: str) -> None:
+        """Its result is recorded, or was stale."""
+        with self._less:
+            self._held.pop(key, None)
+            self._less.notify_all()
+
+    def unstarted(self) -> list[Held]:
+        """Take out of hand all that has not started and has a queue to go back to."""
+        with self._less:
+            left = [held for held in self._waiting if not held.lost and held.queue is not None]
+            self._waiting = deque(held for held in self._waiting if held.queue is None)
+            for held in left:
+                self._held.pop(held.entry.key, None)
+            self._less.notify_all()
+        return left
+
+    def lose(self, held: Held) -> bool:
+        """It is no longer ours. False: it had left our hand by itself (and may be in it again)."""
+        with self._less:
+            if self._held.get(held.entry.key) is not held:
+                return False
+            del self._held[held.entry.key]
+            held.lost = True
+            self._less.notify_all()
+        return True
+
+    def wait_for_less(self, seconds: float) -> None:
+        """Return when something has left the hand, or after `seconds`."""
+        with self._less:
+            self._less.wait(seconds)
+
+    def all(self) -> list[Held]:
+        with self._lock:
+            return list(self._held.values())
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def suspect(self) -> bool:
+        """A step is in hand that was lost with a worker before."""
+        with self._lock:
+            return any(held.entry.suspect for held in self._held.values())
+
+    @property
+    def alone(self) -> bool:
+        """A step is in hand that runs with nothing beside it."""
+        with self._lock:
+            return any(held.entry.extra.alone for held in self._held.values())

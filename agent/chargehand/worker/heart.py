@@ -1,0 +1,151 @@
+"""The heartbeat, on a thread of its own: a worker whose threads are all busy is alive.
+
+Each beat brings back what Redis says this worker owns. What is in hand and not owned is ended; what is owned
+and not in hand is run.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from chargehand.child import Child
+from chargehand.store.connection import Dialer, Full, Line, Refused, Unavailable
+from chargehand.store.keys import Keys
+from chargehand.store.membership import BEAT_EVERY, Gone, Member, NodeNameTaken, beat, leave, register
+from chargehand.store.work import owned_entries
+from chargehand.worker.crew import Standing
+from chargehand.worker.finisher import Finisher
+from chargehand.worker.hand import Hand, Held
+
+__all__ = ["Heart"]
+
+log = logging.getLogger("chargehand.worker")
+
+_CUT_OFF = 6.0  # seconds without a beat: steps that must never overlap end before anybody may run them again (8 s)
+_RETRY = 0.3  # seconds between tries while Redis is away
+
+
+class Heart:
+    def __init__(
+        self,
+        *,
+        child: Child,
+        dialer: Dialer,
+        keys: Keys,
+        hand: Hand,
+        standing: Standing,
+        finisher: Finisher,
+        member: Callable[[], Member],
+    ) -> None:
+        self._child = child
+        self._dialer = dialer
+        self._keys = keys
+        self._hand = hand
+        self._standing = standing
+        self._finisher = finisher
+        self._member = member
+        self._line: Line | None = None
+        self._now = threading.Event()
+        self._beaten = time.monotonic()
+        self._owned_compare: threading.Event | None = None
+        self.outage = ""  # why Redis cannot be reached; empty while it can
+        self.refused = ""  # why this worker must not serve
+        self.registered = False
+
+    def start(self, compare_due: threading.Event) -> None:
+        self._owned_compare = compare_due
+        threading.Thread(target=self._beat_on, name="heart", daemon=True).start()
+
+    def beat_now(self) -> None:
+        self._now.set()
+
+    def _beat_on(self) -> None:
+        while True:
+            try:
+                if self._line is None:
+                    self._line = self._dialer.line()
+                self._once(self._line)
+                self.outage = ""
+                wait = BEAT_EVERY
+            except NodeNameTaken as taken:
+                self._standing.serving.clear()
+                self.refused = f"node name {self._child.node} in use by machine {taken}"
+                self.outage = ""
+                wait = BEAT_EVERY
+            except (Unavailable, Full, Refused) as error:
+                self.outage = str(error)
+                if self._line is not None:
+                    self._line.close()
+                    self._line = None
+                wait = _RETRY
+            if time.monotonic() - self._beaten > _CUT_OFF:
+                for held in self._hand.all():
+                    if held.entry.extra.exclusive and held.end is not None:
+                        held.end("cut off from Redis: it must not run twice at once")
+            self._finisher.flush()
+            self._child.wake()
+            self._now.wait(_RETRY if self._finisher.left else wait)
+            self._now.clear()
+
+    def _once(self, line: Line) -> None:
+        standing = self._standing
+        if not self.registered:
+            register(line, self._keys, standing.incarnation, self._member(), self._child.machine)
+            self.registered = True
+            self._beaten = time.monotonic()
+            self.refused = ""
+            standing.serve()
+            return
+        in_hand = self._hand.all()
+        try:
+            answer = beat(line, self._keys, standing.incarnation, self._member(), self._child.machine)
+        except Gone:
+            self.start_anew(standing.incarnation)
+            self._now.set()
+            return
+        self._beaten = time.monotonic()
+        self.refused = ""
+        standing.serve()
+        known = {held.entry.key for held in in_hand}
+        if any(key not in known for key in answer.owned) and self._owned_compare is not None:
+            self._owned_compare.set()  # perhaps just taken: the thread that has the lead looks
+        for held in in_hand:
+            if held.entry.key not in answer.owned and not held.finishing:
+                self._drop(held)
+
+    def _drop(self, held: Held) -> None:
+        """It was in hand before we asked, Redis says it is not ours, and its result is not on the way."""
+        if self._hand.lose(held):
+            log.warning("no longer ours, ended: %s", held.entry.key)
+            if held.end is not None:
+                held.end("it is no longer this worker's")
+
+    def compare(self, line: Line) -> None:
+        """Run what Redis says is ours and we do not know. Called with the lead, so no take is under way."""
+        incarnation = self._standing.incarnation
+        owned = [key.decode() for key in line.call("HKEYS", self._keys.own(incarnation))]
+        known = {held.entry.key for held in self._hand.all()}
+        unknown = [key for key in owned if key not in known]
+        entries = owned_entries(line, self._keys, incarnation, unknown)
+        for entry in entries:
+            log.warning("ours without our knowing, runs now: %s", entry.key)
+        self._hand.add([(None, entry) for entry in entries])
+
+    def start_anew(self, incarnation: str) -> None:
+        """This incarnation was reaped: end what runs and register as a new one."""
+        if incarnation != self._standing.incarnation:
+            return
+        log.warning("gone: %s was reaped; ending %d steps, starting anew", incarnation, len(self._hand))
+        self._standing.renew()
+        self.registered = False
+        for held in self._hand.all():
+            self._drop(held)
+        self.beat_now()
+
+    def leave(self) -> None:
+        """Nothing is in hand any more: be gone without a trace."""
+        line = self._dialer.line()
+        leave(line, self._keys, self._standing.incarnation)

@@ -1,0 +1,237 @@
+"""The worker's main thread: hears the agent, starts commands, watches time-outs, pings."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import select
+import time
+
+import chargehand
+from chargehand.child import Child, Ending, Request
+from chargehand.registry import load_actions
+from chargehand.store import lease
+from chargehand.store.connection import Dialer, Full, Refused, Unavailable
+from chargehand.store.keys import Keys
+from chargehand.store.membership import Member
+from chargehand.worker.command import Runner
+from chargehand.worker.crew import Crew, Standing
+from chargehand.worker.finisher import Finisher
+from chargehand.worker.hand import Hand, Held
+from chargehand.worker.heart import Heart
+
+__all__ = ["Worker"]
+
+log = logging.getLogger("chargehand.worker")
+
+_HOARD = 0.02  # seconds that a taken step may wait for a thread here; then another worker may have it
+_OVERDUE = 5.0  # seconds past its time-out after which a step that cannot be interrupted is reported
+
+
+class Worker:
+    def __init__(self, child: Child, dialer: Dialer, group: str) -> None:
+        self._child = child
+        self._dialer = dialer
+        self._keys = Keys(child.settings.executor.name)
+        groups = child.settings.worker
+        mine = next(one for one in groups if one.name == group)
+        self._threads = mine.threads
+        self._queues = mine.queues
+        if mine is groups[0]:  # somebody on each node must serve the steps that are aimed at it
+            own = f"@{child.node}"
+            self._queues = {own: 1_000, **mine.queues} if isinstance(mine.queues, dict) else [own, *mine.queues]
+        self._registry = load_actions(child.settings)
+        for problem in self._registry.problems:
+            log.error("%s", problem)
+        self._hand = Hand()
+        self._standing = Standing(child.incarnation)
+        self._finisher = Finisher(dialer, self._keys, self._hand)
+        self._runner = Runner(child.wake)
+        self._heart = Heart(
+            child=child,
+            dialer=dialer,
+            keys=self._keys,
+            hand=self._hand,
+            standing=self._standing,
+            finisher=self._finisher,
+            member=self._member,
+        )
+        self._crew = Crew(
+            dialer=dialer,
+            keys=self._keys,
+            hand=self._hand,
+            finisher=self._finisher,
+            standing=self._standing,
+            runner=self._runner,
+            actions=self._registry.actions,
+            node=child.node,
+            queues=self._queues,
+            threads=self._threads,
+            compare=self._heart.compare,
+            gone=self._heart.start_anew,
+            watch=self._watch,
+        )
+        self._started_ms = int(time.time() * 1000)
+        self._drains: list[Request] = []
+
+    def run(self) -> int:
+        """Until the agent ends us. Returns the exit code."""
+        self._crew.start()
+        self._heart.start(self._crew.compare_due)
+        try:
+            while True:
+                self._turn()
+        except Ending:
+            self._end()
+            return 0
+
+    def _member(self) -> Member:
+        running = [held.entry.key for held in self._hand.all() if held.started is not None]
+        return Member(
+            kind="worker",
+            node=self._child.node,
+            child=self._child.name,
+            pid=os.getpid(),
+            started_ms=self._started_ms,
+            version=chargehand.__version__,
+            role="draining" if self._standing.draining else "working",
+            since_ms=self._started_ms,
+            threads=self._threads,
+            busy=self._crew.busy,
+            queues=list(self._queues),
+            degraded=self._cause(),
+            running=running[:50],
+        )
+
+    def _cause(self) -> str:
+        if self._heart.refused:
+            return self._heart.refused
+        if self._registry.problems:
+            return "; ".join(self._registry.problems)
+        overdue = self._overdue()
+        if overdue is not None:
+            return f"step {overdue} is over its time-out and cannot be interrupted"
+        return ""
+
+    # -- one turn ---------------------------------------------------------------------------------
+
+    def _turn(self) -> None:
+        self._report()
+        poll = select.poll()
+        for fd in self._child.watched:
+            poll.register(fd, select.POLLIN)
+        poll.poll(max(0, math.ceil(self._patience() * 1000)))
+        for request in self._child.requests():
+            self._serve(request)
+        self._runner.serve()
+        self._end_overdue()
+        self._spread()
+        self._answer_drains()
+
+    def _patience(self) -> float:
+        """Seconds until there is something to do without being woken."""
+        patience = self._child.ping_in()
+        if self._hand.waiting or self._drains:
+            patience = min(patience, _HOARD)
+        now = time.monotonic()
+        return min([patience, *(due - now for due, _ in self._timed())])
+
+    def _report(self) -> None:
+        load = f"{self._crew.busy}/{self._threads}"
+        if self._heart.outage:
+            self._child.waiting(self._heart.outage)
+            # Its threads serve as soon as Redis does: that is all a worker can be ready for.
+            self._child.tell(ready=True, load=load, degraded=self._cause())
+        elif self._heart.registered or self._heart.refused:
+            self._child.reached()
+            self._child.tell(
+                ready=True, status=f"working ({self._threads} threads)", role="working", redis="", degraded=self._cause()
+            )
+        self._child.ping(load=load)
+
+    def _serve(self, request: Request) -> None:
+        if request.method == "Death":
+            try:
+                line = self._dialer.line()
+                lease.report_death(line, self._keys, request.parameters["incarnation"])
+                line.close()
+            except (Unavailable, Full, Refused) as error:
+                request.fail("NotConnected", str(error))
+            else:
+                request.answer()
+        elif request.method == "Drain":
+            self._standing.drain()
+            self._give_back()
+            self._heart.beat_now()
+            self._drains.append(request)
+        else:
+            request.fail("UnknownRequest", request.method)
+
+    # -- time -------------------------------------------------------------------------------------
+
+    def _watch(self, held: Held) -> None:
+        """A step with a time-out starts (called on its thread). The main thread turns once a second anyway."""
+        if held.entry.extra.timeout_ms < 1_000:
+            self._child.wake()
+
+    def _timed(self) -> list[tuple[float, Held]]:
+        """Steps that run with a time-out, and when it is over."""
+        return [
+            (held.started + held.entry.extra.timeout_ms / 1000, held)
+            for held in self._hand.all()
+            if held.started is not None and held.entry.extra.timeout_ms and not held.finishing and not held.ended
+        ]
+
+    def _end_overdue(self) -> None:
+        now = time.monotonic()
+        for due, held in self._timed():
+            if due <= now and held.end is not None:
+                held.ended = True
+                held.end(f"timeout after {held.entry.extra.timeout_ms / 1000:g} s")
+
+    def _overdue(self) -> str | None:
+        now = time.monotonic()
+        for held in self._hand.all():
+            limit = held.entry.extra.timeout_ms / 1000
+            if limit and held.started is not None and not held.finishing and now - held.started > limit + _OVERDUE:
+                return held.entry.key
+        return None
+
+    def _spread(self) -> None:
+        """Give back what waits here for a thread too long: another worker may be idle."""
+        now = time.monotonic()
+        if not self._hand.waiting or not any(
+            held.started is None and now - held.taken > _HOARD for held in self._hand.all()
+        ):
+            return
+        self._give_back()
+
+    def _give_back(self) -> None:
+        try:
+            line = self._dialer.line()
+            self._crew.give_back(line)
+            line.close()
+        except (Unavailable, Full, Refused) as error:
+            log.debug("giving back waits: %s", error)
+            self._crew.compare_due.set()
+
+    # -- ending -----------------------------------------------------------------------------------
+
+    def _answer_drains(self) -> None:
+        if self._drains and not len(self._hand) and not self._crew.busy:
+            for request in self._drains:
+                request.answer()
+            self._drains.clear()
+
+    def _end(self) -> None:
+        """Give back what has not started; what runs ends with us and goes back by the death notice."""
+        self._child.ending()
+        self._standing.drain()
+        self._give_back()
+        self._runner.kill_all()
+        if self._finisher.flush() and not len(self._hand):
+            try:
+                self._heart.leave()
+            except (Unavailable, Full, Refused) as error:
+                log.info("left without saying so: %s", error)

@@ -1,0 +1,38 @@
+"""`chargehand worker --group NAME`: started by the agent, or a unit of its own."""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import logging
+import os
+import sys
+
+from chargehand.child import Child
+from chargehand.store.connection import Dialer
+from chargehand.worker.loop import Worker
+
+__all__ = ["main"]
+
+
+def main(argv: list[str]) -> int:
+    faulthandler.enable()
+    parser = argparse.ArgumentParser(prog="chargehand worker", description="Run steps.")
+    parser.add_argument("--config", default=os.environ.get("CHARGEHAND_CONFIG"), help="configuration file")
+    parser.add_argument("--group", default=os.environ.get("CHARGEHAND_GROUP"), help="the worker group's name")
+    options = parser.parse_args(argv)
+    child = Child(options.config, default_name=options.group or "worker")
+    names = [group.name for group in child.settings.worker]
+    group = options.group or names[0]
+    if group not in names:
+        parser.error(f"there is no worker group {group!r} (configured: {', '.join(names)})")
+    try:
+        code = Worker(child, Dialer(child.settings.redis), group).run()
+    except Exception as error:
+        child.last_words(f"{type(error).__name__}: {error}")
+        raise
+    # Threads may still be inside a user's code, which nothing can stop but the end of the process.
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
