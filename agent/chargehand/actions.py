@@ -120,7 +120,9 @@ class Action(Generic[P, R]):
         self.name = name or function.__name__
         for word, what in ((self.name, "name"), (queue, "queue")):
             if not _NAME.fullmatch(word):
-                raise ActionError(f"action {self.name!r}: {what} {word!r} may hold only letters, digits, '.', '_' and '-'")
+                raise ActionError(
+                    f"action {self.name!r}: {what} {word!r} may hold only letters, digits, '.', '_' and '-'"
+                )
         if on_lost not in {"rerun", "pause"}:
             raise ActionError(f"action {self.name!r}: on_lost is 'rerun' or 'pause', not {on_lost!r}")
         again = retry or Retry(attempts=1)
@@ -172,14 +174,18 @@ class Action(Generic[P, R]):
             if parameter.kind is parameter.VAR_KEYWORD:
                 self._open = True
             elif parameter.kind in {parameter.VAR_POSITIONAL, parameter.POSITIONAL_ONLY}:
-                raise ActionError(f"action {self.name!r}: parameter {parameter.name!r} cannot be given by name")
+                raise ActionError(
+                    f"action {self.name!r}: parameter {parameter.name!r} cannot be given by name"
+                )
             else:
                 found[parameter.name] = _Parameter(
                     hints.get(parameter.name, Any), parameter.default is parameter.empty
                 )
         return found
 
-    def check(self, inputs: Mapping[str, Any], *, unknown_yet: Callable[[Any], bool], loose: bool = False) -> dict[str, Any]:
+    def check(
+        self, inputs: Mapping[str, Any], *, unknown_yet: Callable[[Any], bool], loose: bool = False
+    ) -> dict[str, Any]:
         """Inputs converted to their parameters' types. Raises `BadInput`, naming the parameter.
 
         Values for which `unknown_yet` is true (outputs of earlier steps) pass as they are. `loose` reads
@@ -200,7 +206,9 @@ class Action(Generic[P, R]):
                 try:
                     checked[name] = msgspec.convert(value, parameter.kind, strict=not loose, str_keys=True)
                 except msgspec.ValidationError as error:
-                    raise BadInput(f"action {self.name!r}, parameter {name!r}: {error}, got {_short(value)}") from error
+                    raise BadInput(
+                        f"action {self.name!r}, parameter {name!r}: {error}, got {_short(value)}"
+                    ) from error
         for name, parameter in parameters.items():
             if parameter.required and name not in inputs:
                 raise BadInput(f"action {self.name!r} needs the parameter {name!r}")
@@ -224,7 +232,11 @@ class Action(Generic[P, R]):
     def _typed(self, inputs: dict[str, Any]) -> dict[str, Any]:
         for name in inputs:
             parameter = self.parameters.get(name)
-            if parameter is None or parameter.kind not in _PLAIN or not isinstance(inputs[name], parameter.kind):
+            if (
+                parameter is None
+                or parameter.kind not in _PLAIN
+                or not isinstance(inputs[name], parameter.kind)
+            ):
                 return self.check(inputs, unknown_yet=lambda _: False)
         if len(inputs) < len(self.parameters):
             return self.check(inputs, unknown_yet=lambda _: False)
@@ -241,7 +253,9 @@ def _hints(function: Callable[..., Any]) -> dict[str, Any]:
     try:
         return typing.get_type_hints(function)
     except NameError as error:
-        raise ActionError(f"action {function.__name__!r}: a type in its signature cannot be resolved: {error}") from error
+        raise ActionError(
+            f"action {function.__name__!r}: a type in its signature cannot be resolved: {error}"
+        ) from error
 
 
 def _short(value: Any) -> str:

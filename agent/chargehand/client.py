@@ -123,7 +123,9 @@ class Client:
                     f"the inbox holds {most:,} events that no orchestrator has dealt with: is one active? (chargehand status)"
                 )
             if word == "INCOMPLETE":
-                raise SubmitRefused(f"plan {one.plan}: its parts expired before it was submitted; submit it again")
+                raise SubmitRefused(
+                    f"plan {one.plan}: its parts expired before it was submitted; submit it again"
+                )
 
     def wait(self, plan: str, timeout: float | None = None) -> PlanState:
         """Return the state in which the plan ended or paused. Raises `WaitTimeout`; goes on through outages."""

@@ -43,11 +43,15 @@ class CommandAction(Action[..., Any]):
     def plans(self) -> bool:
         return False
 
-    def check(self, inputs: Mapping[str, Any], *, unknown_yet: Callable[[Any], bool], loose: bool = False) -> dict[str, Any]:
+    def check(
+        self, inputs: Mapping[str, Any], *, unknown_yet: Callable[[Any], bool], loose: bool = False
+    ) -> dict[str, Any]:
         params = self.settings.params
         for name in inputs:
             if name not in params:
-                raise BadInput(f"action {self.name!r} has no parameter {name!r} (it takes: {', '.join(params) or 'none'})")
+                raise BadInput(
+                    f"action {self.name!r} has no parameter {name!r} (it takes: {', '.join(params) or 'none'})"
+                )
         checked: dict[str, Any] = {}
         for name, parameter in params.items():
             value = inputs.get(name, parameter.default)
@@ -60,7 +64,9 @@ class CommandAction(Action[..., Any]):
 
     def _check(self, name: str, parameter: Parameter, value: Any) -> Any:
         where = f"action {self.name!r}, parameter {name!r}"
-        if not isinstance(value, _KINDS[parameter.type]) or (isinstance(value, bool) and parameter.type != "boolean"):
+        if not isinstance(value, _KINDS[parameter.type]) or (
+            isinstance(value, bool) and parameter.type != "boolean"
+        ):
             raise BadInput(f"{where}: expected {parameter.type}, got {value!r}")
         if isinstance(value, str):
             if "\0" in value:
@@ -78,7 +84,9 @@ class CommandAction(Action[..., Any]):
     def argv(self, inputs: Mapping[str, Any]) -> list[str]:
         """The command for these inputs, which are checked again: outputs of earlier steps are among them now."""
         checked = self.check(inputs, unknown_yet=lambda _: False)
-        return [_PLACE.sub(lambda found: _text(checked[found[1]]), argument) for argument in self.settings.argv]
+        return [
+            _PLACE.sub(lambda found: _text(checked[found[1]]), argument) for argument in self.settings.argv
+        ]
 
 
 def _text(value: Any) -> str:

@@ -27,7 +27,7 @@ def load_actions(settings: Settings) -> Registry:
     for module in settings.actions.modules:
         try:
             importlib.import_module(module)
-        except Exception as error:  # noqa: BLE001 - a site's code can raise anything while it is imported
+        except Exception as error:
             problems.append(f'cannot import module "{module}": {type(error).__name__}: {error}')
         except SystemExit as error:
             problems.append(f'cannot import module "{module}": it exits with {error.code!r}')
@@ -35,7 +35,9 @@ def load_actions(settings: Settings) -> Registry:
     for declared in settings.action:
         if declared.name in actions:
             other = actions[declared.name].function.__module__
-            problems.append(f'action "{declared.name}" is declared in TOML and in module "{other}"; the module\'s is used')
+            problems.append(
+                f'action "{declared.name}" is declared in TOML and in module "{other}"; the module\'s is used'
+            )
             continue
         actions[declared.name] = CommandAction(declared)
     return Registry(actions, problems)

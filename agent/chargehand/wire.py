@@ -21,8 +21,8 @@ from msgspec import Raw, Struct
 
 __all__ = [
     "FORMAT",
-    "MAX_INPUT",
     "MAX_INLINE",
+    "MAX_INPUT",
     "MAX_OUTPUT",
     "STEPS_A_PART",
     "Definition",

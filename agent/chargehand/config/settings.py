@@ -58,7 +58,6 @@ class RedisSettings(Struct, frozen=True, forbid_unknown_fields=True):
     cert_file: str | None = None
     key_file: str | None = None
     timeout: Duration = Duration(1)  # of one request
-    min_replicas: Annotated[int, Meta(ge=0, le=5)] = 0
 
 
 class LeaseSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -116,7 +115,7 @@ class ActionSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ActionsSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    path: list[str] = ["/etc/chargehand/actions"]
+    path: list[str] = field(default_factory=lambda: ["/etc/chargehand/actions"])
     modules: list[str] = []
 
 

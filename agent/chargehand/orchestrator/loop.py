@@ -273,7 +273,11 @@ class Orchestrator:
                 self._aside = None
                 request.fail("NotConnected", str(error))
             else:
-                log.info("death reported: %s%s", request.parameters["incarnation"], ", lease freed" if freed else "")
+                log.info(
+                    "death reported: %s%s",
+                    request.parameters["incarnation"],
+                    ", lease freed" if freed else "",
+                )
                 request.answer()
         elif request.method == "StepDown":
             self._step_down(request)

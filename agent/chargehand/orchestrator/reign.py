@@ -17,8 +17,8 @@ from chargehand.plan.director import Director, plans_named
 from chargehand.store.committing import commit_command
 from chargehand.store.connection import Command, Full, Line, Unavailable, boottime
 from chargehand.store.keys import Keys
-from chargehand.store.ledger import Ledger
 from chargehand.store.lease import Held
+from chargehand.store.ledger import Ledger
 from chargehand.store.membership import BEAT_EVERY, SILENT_MS
 from chargehand.store.scripts import RENEW
 from chargehand.wire import Died, Event, Submitted
@@ -118,7 +118,11 @@ class Reign:
         self._reading = None
         events, strange = self._ledger.events(self._line.read())
         if strange:
-            log.error("%d events of the inbox cannot be read by this version; kept in %s", len(strange), self._keys.strange)
+            log.error(
+                "%d events of the inbox cannot be read by this version; kept in %s",
+                len(strange),
+                self._keys.strange,
+            )
             self._ledger.put_aside(strange)
         self._backlog.extend(events)
 

@@ -35,7 +35,7 @@ class StepRecord(Struct, array_like=True, omit_defaults=True):
 
 
 class _Group:
-    __slots__ = ("dependents", "first", "end", "left")
+    __slots__ = ("dependents", "end", "first", "left")
 
     def __init__(self, first: int, end: int) -> None:
         self.first, self.end, self.left = first, end, end - first
@@ -61,6 +61,7 @@ class PlanRun:
     __slots__ = (
         "dirty",
         "edges",
+        "failed",
         "groups",
         "id",
         "left",
@@ -72,10 +73,9 @@ class PlanRun:
         "standing",
         "state",
         "steps",
-        "touched",
         "total",
+        "touched",
         "waiting",
-        "failed",
     )
 
     def __init__(self, plan: str, definition: Definition, state: bytes | None = None) -> None:

@@ -16,7 +16,12 @@ from urllib.parse import unquote, urlsplit
 
 import redis
 from redis.backoff import NoBackoff
-from redis.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection, parse_url
+from redis.connection import (
+    AbstractConnection,
+    Connection,
+    SSLConnection,
+    parse_url,
+)
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
@@ -31,7 +36,17 @@ type_ = type
 Command = tuple[Any, ...]
 
 #: Answers of a server that is there but cannot serve: a fail-over, a start, a broken cluster. Not our mistake.
-_NOT_NOW = ("TRYAGAIN", "ASK", "MOVED", "CLUSTERDOWN", "READONLY", "LOADING", "MASTERDOWN", "BUSY", "UNBLOCKED")
+_NOT_NOW = (
+    "TRYAGAIN",
+    "ASK",
+    "MOVED",
+    "CLUSTERDOWN",
+    "READONLY",
+    "LOADING",
+    "MASTERDOWN",
+    "BUSY",
+    "UNBLOCKED",
+)
 
 
 class Unavailable(Exception):
@@ -131,7 +146,7 @@ class Line:
 
     def fileno(self) -> int:
         """The socket, to wait on. After `fileno` says readable, and only then, `read` does not wait."""
-        sock: socket.socket | None = self._connection._get_socket()  # noqa: SLF001 - redis-py offers no public way to select on it
+        sock: socket.socket | None = self._connection._get_socket()
         if sock is None:
             raise Unavailable(f"{self._name}: connection closed")
         return sock.fileno()

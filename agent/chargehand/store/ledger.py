@@ -66,9 +66,7 @@ class Ledger:
 
     def put_aside(self, strange: Sequence[bytes]) -> None:
         """Keep what cannot be read for people to look at."""
-        self.line.batch(
-            [("RPUSH", self.keys.strange, *strange), ("LTRIM", self.keys.strange, -1_000, -1)]
-        )
+        self.line.batch([("RPUSH", self.keys.strange, *strange), ("LTRIM", self.keys.strange, -1_000, -1)])
 
     # -- timers -----------------------------------------------------------------------------------
 
@@ -107,7 +105,7 @@ class Ledger:
             answers = self.line.batch(commands)
             for index, plan in enumerate(some):
                 states, definition, records = answers[index * 3 : index * 3 + 3]
-                if states is None or len(states) == 1 and definition is None:
+                if states is None or (len(states) == 1 and definition is None):
                     continue
                 try:
                     runs.append(self._build(plan, states, definition, records, between))
@@ -118,7 +116,12 @@ class Ledger:
         return Loaded(runs, unreadable)
 
     def _build(
-        self, plan: str, states: bytes, definition: bytes | None, records: list[bytes], between: Callable[[], None]
+        self,
+        plan: str,
+        states: bytes,
+        definition: bytes | None,
+        records: list[bytes],
+        between: Callable[[], None],
     ) -> PlanRun:
         if definition is None:
             raise DefinitionError("its definition is gone")
@@ -161,7 +164,10 @@ class Ledger:
             "ZRANGEBYSCORE", self.keys.beats, "-inf", f"({before_ms}", "WITHSCORES", "LIMIT", 0, 50
         )
         return self._corpses(
-            [(member.decode(), int(float(score))) for member, score in zip(found[::2], found[1::2], strict=True)]
+            [
+                (member.decode(), int(float(score)))
+                for member, score in zip(found[::2], found[1::2], strict=True)
+            ]
         )
 
     def _corpses(self, dead: Sequence[tuple[str, int | None]]) -> list[Corpse]:

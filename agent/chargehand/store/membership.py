@@ -11,7 +11,18 @@ from chargehand.store.keys import Keys
 from chargehand.store.scripts import BEAT, REGISTER
 from chargehand.wire import encode
 
-__all__ = ["BEAT_EVERY", "CLAIM_MS", "SILENT_MS", "Beat", "Gone", "Member", "NodeNameTaken", "beat", "leave", "register"]
+__all__ = [
+    "BEAT_EVERY",
+    "CLAIM_MS",
+    "SILENT_MS",
+    "Beat",
+    "Gone",
+    "Member",
+    "NodeNameTaken",
+    "beat",
+    "leave",
+    "register",
+]
 
 BEAT_EVERY = 2.0  # seconds
 SILENT_MS = 8_000  # a member is dead when its beat is older (and its orchestrator has been there to hear it)
@@ -54,7 +65,9 @@ class Beat(NamedTuple):
 def register(line: Line, keys: Keys, incarnation: str, member: Member, machine: str) -> int:
     """Returns Redis' TIME in ms. Raises `NodeNameTaken`."""
     reply = line.call(
-        *REGISTER([keys.members, keys.beats, keys.node(member.node)], incarnation, encode(member), machine, CLAIM_MS)
+        *REGISTER(
+            [keys.members, keys.beats, keys.node(member.node)], incarnation, encode(member), machine, CLAIM_MS
+        )
     )
     if reply[0] == b"TAKEN":
         raise NodeNameTaken(reply[1].decode())

@@ -108,7 +108,11 @@ class Runner:
         ending(lambda: None)  # raises when it was ended: its exit status is ours then, not its own
         if status:
             last = err.strip().rpartition("\n")[2][:200]
-            raise CommandFailed("exit" if status > 0 else "signal", _said(status) + (f': "{last}"' if last else ""), err[-_TAIL:])
+            raise CommandFailed(
+                "exit" if status > 0 else "signal",
+                _said(status) + (f': "{last}"' if last else ""),
+                err[-_TAIL:],
+            )
         return {"exit": 0, "stdout": out, "stderr": err}
 
 

@@ -40,7 +40,9 @@ class Worker:
         self._queues = mine.queues
         if mine is groups[0]:  # somebody on each node must serve the steps that are aimed at it
             own = f"@{child.node}"
-            self._queues = {own: 1_000, **mine.queues} if isinstance(mine.queues, dict) else [own, *mine.queues]
+            self._queues = (
+                {own: 1_000, **mine.queues} if isinstance(mine.queues, dict) else [own, *mine.queues]
+            )
         self._registry = load_actions(child.settings)
         for problem in self._registry.problems:
             log.error("%s", problem)
@@ -146,7 +148,11 @@ class Worker:
         elif self._heart.registered or self._heart.refused:
             self._child.reached()
             self._child.tell(
-                ready=True, status=f"working ({self._threads} threads)", role="working", redis="", degraded=self._cause()
+                ready=True,
+                status=f"working ({self._threads} threads)",
+                role="working",
+                redis="",
+                degraded=self._cause(),
             )
         self._child.ping(load=load)
 
@@ -180,7 +186,10 @@ class Worker:
         return [
             (held.started + held.entry.extra.timeout_ms / 1000, held)
             for held in self._hand.all()
-            if held.started is not None and held.entry.extra.timeout_ms and not held.finishing and not held.ended
+            if held.started is not None
+            and held.entry.extra.timeout_ms
+            and not held.finishing
+            and not held.ended
         ]
 
     def _end_overdue(self) -> None:
@@ -194,7 +203,12 @@ class Worker:
         now = time.monotonic()
         for held in self._hand.all():
             limit = held.entry.extra.timeout_ms / 1000
-            if limit and held.started is not None and not held.finishing and now - held.started > limit + _OVERDUE:
+            if (
+                limit
+                and held.started is not None
+                and not held.finishing
+                and now - held.started > limit + _OVERDUE
+            ):
                 return held.entry.key
         return None
 

@@ -79,13 +79,15 @@ def run_attempt(
         return failure(type(error).__name__, str(error), final=True)
     except (TypeError, msgspec.EncodeError) as error:
         return failure(type(error).__name__, str(error), trace=_trace(error))
-    except Exception as error:  # noqa: BLE001 - whatever an action raises is its step's failure
+    except Exception as error:
         return failure(type(error).__name__, str(error), trace=_trace(error))
     except SystemExit as error:
         return failure("SystemExit", f"the action called exit({error.code!r})")
     if len(encoded) > MAX_OUTPUT:
         return failure(
-            "output too large", f"the output is {len(encoded):,} bytes, the most is {MAX_OUTPUT:,}", final=True
+            "output too large",
+            f"the output is {len(encoded):,} bytes, the most is {MAX_OUTPUT:,}",
+            final=True,
         )
     return Result(attempt, incarnation, node, int(started * 1000), int(time.time() * 1000), Raw(encoded))
 
@@ -120,7 +122,9 @@ def resolve(given: Raw, fetch: Callable[[list[int]], list[bytes | None]]) -> dic
             try:
                 value = value[key]
             except (KeyError, IndexError, TypeError) as error:
-                raise BadInput(f"the output of step {step} has no {path!r}: {type(error).__name__}: {error}") from error
+                raise BadInput(
+                    f"the output of step {step} has no {path!r}: {type(error).__name__}: {error}"
+                ) from error
         return value
 
     replaced: dict[str, Any] = _walk(inputs, lambda steps, path: [pick(step, path) for step in steps])
@@ -192,7 +196,11 @@ def _interrupt(thread: int, error: type[BaseException] | None) -> None:
 
 
 def _run_async(
-    action: Action[..., Any], inputs: dict[str, Any], info: StepInfo, loop: asyncio.AbstractEventLoop, ending: _Ending
+    action: Action[..., Any],
+    inputs: dict[str, Any],
+    info: StepInfo,
+    loop: asyncio.AbstractEventLoop,
+    ending: _Ending,
 ) -> Any:
     future = asyncio.run_coroutine_threadsafe(action.run(inputs, info), loop)
     ending.by(lambda: (future.cancel(), None)[1])
