@@ -73,9 +73,10 @@ def plans_named(events: Iterable[Event], due: Iterable[str], corpses: Iterable[C
 class Director:
     """Holds the plans in memory (bounded in bytes; the least recently used go first)."""
 
-    def __init__(self, cache: int = CACHE) -> None:
+    def __init__(self, cache: int = CACHE, *, most: int = MAX_EFFECTS) -> None:
         self.plans: OrderedDict[str, PlanRun] = OrderedDict()
         self._cache = cache
+        self._most = most  # effects a commit
         self._size = 0
         self._eager: OrderedDict[str, None] = OrderedDict()  # plans with steps that could be queued now
         self._commit = Commit()
@@ -139,7 +140,7 @@ class Director:
             self._ring(timer)
         covered = 0
         for position, event in events:
-            if commit.effects >= MAX_EFFECTS or commit.size >= MAX_SIZE:
+            if covered and self._full:  # one at least, so that timers cannot starve events
                 break
             self._handle(event, position)
             commit.position = position
@@ -148,6 +149,10 @@ class Director:
         self._settle()
         self._trim()
         return commit, covered
+
+    @property
+    def _full(self) -> bool:
+        return self._commit.effects >= self._most or self._commit.size >= MAX_SIZE
 
     def _handle(self, event: Event | None, position: str) -> None:
         if isinstance(event, Finished):
@@ -312,7 +317,7 @@ class Director:
         for plan in list(self._eager):
             run = self.plans[plan]
             while run.ready and run.standing < WINDOW:
-                if commit.effects >= MAX_EFFECTS or commit.size >= MAX_SIZE:
+                if commit.pushed and self._full:
                     self._eager.move_to_end(plan)  # the next turn starts with the other plans
                     return
                 step = run.ready.popleft()
