@@ -1,0 +1,1 @@
+"""The configuration: TOML files into typed, frozen settings."""

@@ -1,0 +1,119 @@
+"""Orchestrators and workers as real processes, each a unit of its own (no agent): for tests of the executor."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from chargehand.notify import Receiver
+
+__all__ = ["Program", "until", "write_config"]
+
+ACTIONS = Path(__file__).parent
+
+
+def until(what: str, condition: Callable[[], object], timeout: float = 30.0) -> None:
+    """Wait for something that no event tells of."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, f"did not happen in {timeout:g} s: {what}"
+        time.sleep(0.01)
+
+
+def write_config(directory: Path, url: str, *, node: str, extra: str = "", lease: str = "") -> Path:
+    """A configuration file for a node; its actions are tests/support/test_actions.py."""
+    path = directory / f"{node}.toml"
+    path.write_text(
+        f"""
+[node]
+name = "{node}"
+[redis]
+url = "{url}"
+[orchestrator]
+lease = {{ {lease or 'ttl = "2s", renew = "400ms"'} }}
+[actions]
+path = ["{ACTIONS}"]
+modules = ["site_actions"]
+[agent]
+state_dir = "{directory}/{node}.state"
+runtime_dir = "{directory}/{node}.run"
+{extra}
+"""
+    )
+    return path
+
+
+class Program:
+    """A child program with the test as its agent: its notify socket, its signals, its end."""
+
+    def __init__(self, directory: Path, config: Path, *argv: str, name: str = "") -> None:
+        self.name = name or f"{argv[0]}-{config.stem}-{time.monotonic_ns()}"
+        self.log = directory / f"{self.name}.log"
+        self._receiver = Receiver(str(directory / f"{self.name}.notify"))
+        self.fields: dict[str, str] = {}
+        self.history: list[dict[str, str]] = []
+        environment = {
+            **os.environ,
+            "NOTIFY_SOCKET": self._receiver.path,
+            "PYTHONUNBUFFERED": "1",
+            "CHARGEHAND_INCARNATION": os.urandom(6).hex(),
+            "CHARGEHAND_CHILD": argv[0],
+        }
+        self.incarnation = environment["CHARGEHAND_INCARNATION"]
+        with self.log.open("ab") as log:
+            self._popen = subprocess.Popen(
+                [sys.executable, "-m", "chargehand", *argv, "--config", str(config)],
+                env=environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self.pid = self._popen.pid
+
+    def until(self, what: str, condition: Callable[[dict[str, str]], object], timeout: float = 30.0) -> None:
+        """Wait until what it has told us (the last value of each field) meets `condition`."""
+        deadline = time.monotonic() + timeout
+        while True:
+            for message in self._receiver.receive():
+                self.history.append(message.fields)
+                self.fields.update(message.fields)
+            if condition(self.fields):
+                return
+            assert self._popen.poll() is None, f"{self.name} ended: {self._popen.returncode}\n{self.log.read_text()}"
+            left = deadline - time.monotonic()
+            assert left > 0, f"{self.name}: not {what} in {timeout:g} s: {self.fields}\n{self.log.read_text()[-4000:]}"
+            select.select([self._receiver.fileno()], [], [], min(left, 0.5))
+
+    def ready(self) -> Program:
+        self.until("ready", lambda fields: fields.get("READY") == "1")
+        return self
+
+    def role(self, role: str, timeout: float = 30.0) -> None:
+        self.until(role, lambda fields: fields.get("X_CHARGEHAND_ROLE") == role, timeout)
+
+    def signal(self, number: int) -> None:
+        self._popen.send_signal(number)
+
+    def kill(self) -> None:
+        self._popen.kill()
+        self._popen.wait()
+
+    def stop(self) -> int:
+        """SIGTERM, and its exit code."""
+        if self._popen.poll() is None:
+            self._popen.send_signal(signal.SIGCONT)
+            self._popen.terminate()
+        try:
+            return self._popen.wait(timeout=20)
+        finally:
+            self._receiver.close()
+
+    @property
+    def running(self) -> bool:
+        return self._popen.poll() is None

