@@ -1,5 +1,8 @@
 from __future__ import annotations
+
 import sys
+
+
 def main() -> int:
     command, rest = sys.argv[1], sys.argv[2:]
     if command == "orchestrator":
@@ -9,5 +12,7 @@ def main() -> int:
     else:
         from chargehand.supervisor.main import main as run
     return run(rest)
+
+
 if __name__ == "__main__":
     sys.exit(main())

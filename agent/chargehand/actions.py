@@ -174,13 +174,9 @@ class Action(Generic[P, R]):
             if parameter.kind is parameter.VAR_KEYWORD:
                 self._open = True
             elif parameter.kind in {parameter.VAR_POSITIONAL, parameter.POSITIONAL_ONLY}:
-                raise ActionError(
-                    f"action {self.name!r}: parameter {parameter.name!r} cannot be given by name"
-                )
+                raise ActionError(f"action {self.name!r}: parameter {parameter.name!r} cannot be given by name")
             else:
-                found[parameter.name] = _Parameter(
-                    hints.get(parameter.name, Any), parameter.default is parameter.empty
-                )
+                found[parameter.name] = _Parameter(hints.get(parameter.name, Any), parameter.default is parameter.empty)
         return found
 
     def check(
@@ -206,9 +202,7 @@ class Action(Generic[P, R]):
                 try:
                     checked[name] = msgspec.convert(value, parameter.kind, strict=not loose, str_keys=True)
                 except msgspec.ValidationError as error:
-                    raise BadInput(
-                        f"action {self.name!r}, parameter {name!r}: {error}, got {_short(value)}"
-                    ) from error
+                    raise BadInput(f"action {self.name!r}, parameter {name!r}: {error}, got {_short(value)}") from error
         for name, parameter in parameters.items():
             if parameter.required and name not in inputs:
                 raise BadInput(f"action {self.name!r} needs the parameter {name!r}")
@@ -232,11 +226,7 @@ class Action(Generic[P, R]):
     def _typed(self, inputs: dict[str, Any]) -> dict[str, Any]:
         for name in inputs:
             parameter = self.parameters.get(name)
-            if (
-                parameter is None
-                or parameter.kind not in _PLAIN
-                or not isinstance(inputs[name], parameter.kind)
-            ):
+            if parameter is None or parameter.kind not in _PLAIN or not isinstance(inputs[name], parameter.kind):
                 return self.check(inputs, unknown_yet=lambda _: False)
         if len(inputs) < len(self.parameters):
             return self.check(inputs, unknown_yet=lambda _: False)

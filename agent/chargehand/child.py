@@ -65,9 +65,7 @@ class Child:
         self._period = min(period, 1.0)
         self._next_ping = 0.0
         self._stopped = False
-        self._wake_read, self._wake_write = socket.socketpair(
-            socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK
-        )
+        self._wake_read, self._wake_write = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         signal.set_wakeup_fd(self._wake_write.fileno(), warn_on_full_buffer=False)
         signal.signal(signal.SIGTERM, self._on_signal)
         # Ctrl-C in a terminal reaches the whole group: the agent decides what it means for its children.

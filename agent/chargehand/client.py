@@ -103,9 +103,7 @@ class Client:
                 for one in some:
                     if one.parts:
                         submission.upload(line, self._keys, one)
-                words = submission.submit(
-                    line, self._keys, some, max_inbox=self._settings.orchestrator.max_inbox
-                )
+                words = submission.submit(line, self._keys, some, max_inbox=self._settings.orchestrator.max_inbox)
                 break
             except Unavailable:
                 self.close()
@@ -123,9 +121,7 @@ class Client:
                     f"the inbox holds {most:,} events that no orchestrator has dealt with: is one active? (chargehand status)"
                 )
             if word == "INCOMPLETE":
-                raise SubmitRefused(
-                    f"plan {one.plan}: its parts expired before it was submitted; submit it again"
-                )
+                raise SubmitRefused(f"plan {one.plan}: its parts expired before it was submitted; submit it again")
 
     def wait(self, plan: str, timeout: float | None = None) -> PlanState:
         """Return the state in which the plan ended or paused. Raises `WaitTimeout`; goes on through outages."""

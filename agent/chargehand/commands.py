@@ -64,9 +64,7 @@ class CommandAction(Action[..., Any]):
 
     def _check(self, name: str, parameter: Parameter, value: Any) -> Any:
         where = f"action {self.name!r}, parameter {name!r}"
-        if not isinstance(value, _KINDS[parameter.type]) or (
-            isinstance(value, bool) and parameter.type != "boolean"
-        ):
+        if not isinstance(value, _KINDS[parameter.type]) or (isinstance(value, bool) and parameter.type != "boolean"):
             raise BadInput(f"{where}: expected {parameter.type}, got {value!r}")
         if isinstance(value, str):
             if "\0" in value:
@@ -75,18 +73,17 @@ class CommandAction(Action[..., Any]):
                 raise BadInput(f"{where}: {value!r} does not match {parameter.pattern!r}")
         if parameter.choices is not None and value not in parameter.choices:
             raise BadInput(f"{where}: {value!r} is none of {parameter.choices}")
-        if parameter.minimum is not None and value < parameter.minimum:
-            raise BadInput(f"{where}: {value!r} is less than {parameter.minimum:g}")
-        if parameter.maximum is not None and value > parameter.maximum:
-            raise BadInput(f"{where}: {value!r} is more than {parameter.maximum:g}")
+        if isinstance(value, int | float):
+            if parameter.minimum is not None and value < parameter.minimum:
+                raise BadInput(f"{where}: {value!r} is less than {parameter.minimum:g}")
+            if parameter.maximum is not None and value > parameter.maximum:
+                raise BadInput(f"{where}: {value!r} is more than {parameter.maximum:g}")
         return value
 
     def argv(self, inputs: Mapping[str, Any]) -> list[str]:
         """The command for these inputs, which are checked again: outputs of earlier steps are among them now."""
         checked = self.check(inputs, unknown_yet=lambda _: False)
-        return [
-            _PLACE.sub(lambda found: _text(checked[found[1]]), argument) for argument in self.settings.argv
-        ]
+        return [_PLACE.sub(lambda found: _text(checked[found[1]]), argument) for argument in self.settings.argv]
 
 
 def _text(value: Any) -> str:

@@ -12,6 +12,8 @@ import array
 import os
 import socket
 import struct
+from contextlib import suppress
+from pathlib import Path
 from typing import NamedTuple
 
 __all__ = ["MAX_STATUS", "Message", "Notifier", "Receiver", "clean"]
@@ -46,10 +48,9 @@ class Notifier:
         if self._socket is None or not lines:
             return
         message = "\n".join(clean(line, MAX_STATUS + len("STATUS=")) for line in lines).encode("ascii")
-        try:
+        # The receiver's queue is full, or it is gone: neither must stop the work.
+        with suppress(OSError):
             self._socket.sendto(message, self._address)
-        except OSError:
-            pass  # the receiver's queue is full, or it is gone: neither must stop the work
 
 
 class Message(NamedTuple):
@@ -92,10 +93,7 @@ class Receiver:
 
     def close(self) -> None:
         self._socket.close()
-        try:
-            os.unlink(self.path)
-        except FileNotFoundError:
-            pass
+        Path(self.path).unlink(missing_ok=True)
 
 
 def parse(data: bytes) -> dict[str, str]:

@@ -149,9 +149,7 @@ class Plan:
         if isinstance(value, dict):
             for key in value:
                 if isinstance(key, str) and key.startswith("$"):
-                    raise BadInput(
-                        f"action {action!r}: the key {key!r} begins with '$', which is kept for references"
-                    )
+                    raise BadInput(f"action {action!r}: the key {key!r} begins with '$', which is kept for references")
             return {key: self._encode(inner, sources, action) for key, inner in value.items()}
         if isinstance(value, list | tuple):
             packed = self._range(value, sources)

@@ -169,7 +169,8 @@ _no_extra = Extra()
 
 def decode_event(data: bytes) -> Event:
     """Read one event. Raises `msgspec.DecodeError` or `msgspec.ValidationError` for what this version cannot read."""
-    return _event_decoder.decode(data)
+    event: Event = _event_decoder.decode(data)
+    return event
 
 
 def decode(data: bytes | Raw, into: type[T]) -> T:

@@ -15,9 +15,7 @@ __all__ = ["main"]
 
 def main(argv: list[str]) -> int:
     faulthandler.enable()
-    parser = argparse.ArgumentParser(
-        prog="chargehand orchestrator", description="Decide which step runs when."
-    )
+    parser = argparse.ArgumentParser(prog="chargehand orchestrator", description="Decide which step runs when.")
     parser.add_argument("--config", default=os.environ.get("CHARGEHAND_CONFIG"), help="configuration file")
     options = parser.parse_args(argv)
     child = Child(options.config, default_name="orchestrator")

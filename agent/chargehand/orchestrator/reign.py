@@ -159,9 +159,7 @@ class Reign:
             log.warning("reaping %s: %s, it owned %d steps", corpse.incarnation, why, len(corpse.owned))
         return corpses
 
-    def _load(
-        self, events: list[tuple[str, Event | None]], due: list[str], corpses: list[Corpse]
-    ) -> dict[str, str]:
+    def _load(self, events: list[tuple[str, Event | None]], due: list[str], corpses: list[Corpse]) -> dict[str, str]:
         wanted = plans_named((event for _, event in events if event is not None), due, corpses)
         if self._careful:
             wanted.update(event.plan for _, event in events if isinstance(event, Submitted))

@@ -32,7 +32,6 @@ from chargehand.store.scripts import SCRIPTS
 
 __all__ = ["Command", "Dialer", "Full", "Line", "Refused", "Unavailable"]
 
-type_ = type
 Command = tuple[Any, ...]
 
 #: Answers of a server that is there but cannot serve: a fail-over, a start, a broken cluster. Not our mistake.
@@ -106,7 +105,7 @@ class Dialer:
             "protocol": 2,
             "retry": Retry(NoBackoff(), 0),  # what an unanswered request means is for the caller to decide
         }
-        kind: type_[AbstractConnection] = Connection
+        kind: Any = Connection
         if self._sentinels:
             sentinel = Sentinel(
                 self._sentinels,
@@ -133,7 +132,8 @@ class Dialer:
             }
         if issubclass(kind, Connection):
             options["socket_keepalive"] = True
-        return kind(**options)
+        connection: AbstractConnection = kind(**options)
+        return connection
 
 
 class Line:

@@ -160,14 +160,9 @@ class Ledger:
 
     def silent(self, before_ms: int) -> list[Corpse]:
         """Members whose last heartbeat is older than `before_ms`."""
-        found = self.line.call(
-            "ZRANGEBYSCORE", self.keys.beats, "-inf", f"({before_ms}", "WITHSCORES", "LIMIT", 0, 50
-        )
+        found = self.line.call("ZRANGEBYSCORE", self.keys.beats, "-inf", f"({before_ms}", "WITHSCORES", "LIMIT", 0, 50)
         return self._corpses(
-            [
-                (member.decode(), int(float(score)))
-                for member, score in zip(found[::2], found[1::2], strict=True)
-            ]
+            [(member.decode(), int(float(score))) for member, score in zip(found[::2], found[1::2], strict=True)]
         )
 
     def _corpses(self, dead: Sequence[tuple[str, int | None]]) -> list[Corpse]:

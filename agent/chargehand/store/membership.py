@@ -65,9 +65,7 @@ class Beat(NamedTuple):
 def register(line: Line, keys: Keys, incarnation: str, member: Member, machine: str) -> int:
     """Returns Redis' TIME in ms. Raises `NodeNameTaken`."""
     reply = line.call(
-        *REGISTER(
-            [keys.members, keys.beats, keys.node(member.node)], incarnation, encode(member), machine, CLAIM_MS
-        )
+        *REGISTER([keys.members, keys.beats, keys.node(member.node)], incarnation, encode(member), machine, CLAIM_MS)
     )
     if reply[0] == b"TAKEN":
         raise NodeNameTaken(reply[1].decode())

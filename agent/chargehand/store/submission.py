@@ -162,9 +162,7 @@ def read_plan(line: Line, keys: Keys, plan: str, *, steps: bool = True) -> PlanV
     for part in range(definition.parts):
         all_steps += msgspec.json.decode(line.call("LINDEX", keys.plan(plan), 2 + part), type=list[Step])
     outputs = line.call("HGETALL", keys.outputs(plan))
-    results = {
-        int(k): msgspec.json.decode(v, type=Result) for k, v in zip(outputs[::2], outputs[1::2], strict=True)
-    }
+    results = {int(k): msgspec.json.decode(v, type=Result) for k, v in zip(outputs[::2], outputs[1::2], strict=True)}
     owned = _owned(line, keys, plan)
     for index, step in enumerate(all_steps):
         record = msgspec.json.decode(kept.get(b"%d" % index, b"[]"), type=StepRecord)

@@ -232,9 +232,7 @@ class Crew:
             log.info("step failed: %s %s: %s: %s", entry.key, entry.action, failure.kind, failure.message)
         held.finishing = True
         result = outcome if isinstance(outcome, Result) else None
-        self._finisher.put(
-            incarnation, Finish(plan, step, entry.key, result, Finished(plan, step, attempt, failure))
-        )
+        self._finisher.put(incarnation, Finish(plan, step, entry.key, result, Finished(plan, step, attempt, failure)))
 
     def _fetch(self, plan: str, steps: list[int]) -> list[bytes | None]:
         """Results of earlier steps; waits through an outage, as the step cannot go on without them."""

@@ -24,9 +24,7 @@ __all__ = ["Heart"]
 
 log = logging.getLogger("chargehand.worker")
 
-_CUT_OFF = (
-    6.0  # seconds without a beat: steps that must never overlap end before anybody may run them again (8 s)
-)
+_CUT_OFF = 6.0  # seconds without a beat: steps that must never overlap end before anybody may run them again (8 s)
 _RETRY = 0.3  # seconds between tries while Redis is away
 
 

@@ -40,9 +40,7 @@ class Worker:
         self._queues = mine.queues
         if mine is groups[0]:  # somebody on each node must serve the steps that are aimed at it
             own = f"@{child.node}"
-            self._queues = (
-                {own: 1_000, **mine.queues} if isinstance(mine.queues, dict) else [own, *mine.queues]
-            )
+            self._queues = {own: 1_000, **mine.queues} if isinstance(mine.queues, dict) else [own, *mine.queues]
         self._registry = load_actions(child.settings)
         for problem in self._registry.problems:
             log.error("%s", problem)
@@ -186,10 +184,7 @@ class Worker:
         return [
             (held.started + held.entry.extra.timeout_ms / 1000, held)
             for held in self._hand.all()
-            if held.started is not None
-            and held.entry.extra.timeout_ms
-            and not held.finishing
-            and not held.ended
+            if held.started is not None and held.entry.extra.timeout_ms and not held.finishing and not held.ended
         ]
 
     def _end_overdue(self) -> None:
@@ -203,12 +198,7 @@ class Worker:
         now = time.monotonic()
         for held in self._hand.all():
             limit = held.entry.extra.timeout_ms / 1000
-            if (
-                limit
-                and held.started is not None
-                and not held.finishing
-                and now - held.started > limit + _OVERDUE
-            ):
+            if limit and held.started is not None and not held.finishing and now - held.started > limit + _OVERDUE:
                 return held.entry.key
         return None
 

@@ -122,9 +122,7 @@ def resolve(given: Raw, fetch: Callable[[list[int]], list[bytes | None]]) -> dic
             try:
                 value = value[key]
             except (KeyError, IndexError, TypeError) as error:
-                raise BadInput(
-                    f"the output of step {step} has no {path!r}: {type(error).__name__}: {error}"
-                ) from error
+                raise BadInput(f"the output of step {step} has no {path!r}: {type(error).__name__}: {error}") from error
         return value
 
     replaced: dict[str, Any] = _walk(inputs, lambda steps, path: [pick(step, path) for step in steps])
