@@ -224,9 +224,9 @@ class Action(Generic[P, R]):
         return await self.function(**arguments)  # type: ignore[call-arg,misc] # see `run`
 
     def _typed(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        for name in inputs:
+        for name, value in inputs.items():
             parameter = self.parameters.get(name)
-            if parameter is None or parameter.kind not in _PLAIN or not isinstance(inputs[name], parameter.kind):
+            if parameter is None or parameter.kind not in _PLAIN or not isinstance(value, parameter.kind):
                 return self.check(inputs, unknown_yet=lambda _: False)
         if len(inputs) < len(self.parameters):
             return self.check(inputs, unknown_yet=lambda _: False)

@@ -118,7 +118,8 @@ class Client:
             if word == "FULL":
                 most = self._settings.orchestrator.max_inbox
                 raise SubmitRefused(
-                    f"the inbox holds {most:,} events that no orchestrator has dealt with: is one active? (chargehand status)"
+                    f"the inbox holds {most:,} events that no orchestrator has dealt with: "
+                    "is one active? (chargehand status)"
                 )
             if word == "INCOMPLETE":
                 raise SubmitRefused(f"plan {one.plan}: its parts expired before it was submitted; submit it again")

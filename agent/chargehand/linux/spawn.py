@@ -13,6 +13,8 @@ import signal
 import subprocess
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import IO, Any
 
 __all__ = ["Process", "spawn"]
@@ -36,17 +38,13 @@ class Process:
 
     def signal(self, number: int) -> None:
         """Signal the process itself; nothing happens when it has ended."""
-        try:
+        with suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.pidfd, number)
-        except ProcessLookupError:
-            pass
 
     def kill_tree(self, number: int) -> None:
         """Signal all of its process group; nothing happens when there is none any more."""
-        try:
+        with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, number)
-        except (ProcessLookupError, PermissionError):
-            pass
 
     def tree_gone(self) -> bool:
         """True when no process of its group is left (one that ended and was not reaped yet counts as left)."""
@@ -117,7 +115,6 @@ def _find(program: str, path: str | None) -> str:
     """Look the program up before it hides behind setpriv, so that a missing one is an error here."""
     found = shutil.which(program, path=path)
     if found is None:
-        exists = os.path.exists(program)
-        number = errno.EACCES if exists else errno.ENOENT
+        number = errno.EACCES if Path(program).exists() else errno.ENOENT
         raise OSError(number, os.strerror(number), program)
     return found

@@ -27,7 +27,7 @@ _TRACE = 4_000  # characters of a traceback that are kept: its end, where the er
 
 
 class Ended(BaseException):
-    """Raised inside an action's code when its attempt is ended. Not an `Exception`: code must not swallow it by accident."""
+    """Raised inside an action's code when its attempt is ended; no `Exception`, so that code does not swallow it."""
 
 
 def run_attempt(

@@ -1,0 +1,63 @@
+"""Death notices on their way: to a living child, and to the next one when that does not acknowledge in time.
+
+A living child can be a stuck one, so it gets 200 ms. A notice that reaches two of them does no harm.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from chargehand.supervisor.child import Child
+from chargehand.supervisor.memory import Memory, Notice
+
+__all__ = ["Deaths"]
+
+log = logging.getLogger("chargehand.agent")
+
+_PATIENCE = 0.2  # seconds for one child to acknowledge
+_PAUSE = 0.5  # seconds before all of them are asked again
+
+
+class Deaths:
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+        self._asked: dict[str, list[str]] = {}  # incarnation of the dead -> children asked
+        self._until: dict[str, float] = {}
+
+    @property
+    def waiting(self) -> bool:
+        return bool(self._memory.notices)
+
+    def tick(self, now: float, children: Sequence[Child]) -> None:
+        """Ask somebody about every notice that nobody is being asked about."""
+        for notice in list(self._memory.notices):
+            if now < self._until.get(notice.incarnation, 0.0):
+                continue
+            asked = self._asked.setdefault(notice.incarnation, [])
+            able = [one for one in children if one.link is not None and one.running and one.fields.get("READY") == "1"]
+            fresh = [one for one in able if one.incarnation not in asked]
+            if not fresh:
+                asked.clear()
+                self._until[notice.incarnation] = now + _PAUSE
+                continue
+            asked.append(fresh[0].incarnation)
+            self._until[notice.incarnation] = now + _PATIENCE
+            self._ask(fresh[0], notice)
+
+    def _ask(self, child: Child, notice: Notice) -> None:
+        def answered(reply: dict[str, Any] | None) -> None:
+            if reply is None or "error" in reply:
+                self._until[notice.incarnation] = 0.0
+                return
+            log.info("death_delivered incarnation=%s to=%s", notice.incarnation, child.name)
+            self._memory.delivered(notice)
+            self._asked.pop(notice.incarnation, None)
+            self._until.pop(notice.incarnation, None)
+
+        child.ask("Death", {"incarnation": notice.incarnation, "role": notice.role, "node": notice.node}, answered)
+
+    def next_tick(self, now: float) -> float:
+        times = [self._until.get(notice.incarnation, now) for notice in self._memory.notices]
+        return max(0.0, min(times, default=now + 3600.0) - now)

@@ -1,0 +1,68 @@
+"""`chargehand agent`: what `chargehand.service` runs."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+from chargehand.config.load import ConfigError, load
+from chargehand.notify import Notifier
+from chargehand.supervisor.agent import Agent
+from chargehand.supervisor.memory import StateDirTaken
+from chargehand.supervisor.server import ServerError
+
+__all__ = ["EX_CONFIG", "main"]
+
+EX_CONFIG = 78  # of sysexits.h: systemd does not start us again for it (RestartPreventExitStatus)
+_FAILED = 1
+
+_USAGE = "usage: chargehand agent [--config PATH]"
+
+
+def main(argv: list[str]) -> int:
+    config = os.environ.get("CHARGEHAND_CONFIG")
+    rest = list(argv)
+    while rest:
+        word = rest.pop(0)
+        if word in {"-h", "--help"}:
+            print(f"{_USAGE}\n\nSupervise this node's orchestrator and workers; systemd runs it.")
+            return 0
+        if word == "--config" and rest:
+            config = rest.pop(0)
+        elif word.startswith("--config="):
+            config = word.partition("=")[2]
+        else:
+            print(f"chargehand agent: {word!r} is not understood\n{_USAGE}", file=sys.stderr)
+            return 2
+    notifier = Notifier.from_environment()
+    logging.basicConfig(
+        level=os.environ.get("CHARGEHAND_LOG", "INFO").upper(),
+        format="%(levelname)s agent: %(message)s",
+        stream=sys.stderr,
+    )
+    try:
+        settings = load(config).settings
+    except ConfigError as error:
+        print(f"chargehand: {error}", file=sys.stderr)
+        notifier.send(f"STATUS=configuration refused: {error}")
+        return EX_CONFIG
+    try:
+        agent = Agent(settings, notifier, _watchdog())
+    except (StateDirTaken, ServerError, OSError) as error:
+        print(f"chargehand: {error}", file=sys.stderr)
+        notifier.send(f"STATUS=cannot start: {error}")
+        return _FAILED
+    agent.run()
+    return 0
+
+
+def _watchdog() -> float:
+    """Seconds that systemd allows between pings; 0 when it watches nobody, or somebody else."""
+    pid = os.environ.get("WATCHDOG_PID")
+    if pid is not None and pid != str(os.getpid()):
+        return 0.0
+    try:
+        return int(os.environ.get("WATCHDOG_USEC", "0")) / 1e6
+    except ValueError:
+        return 0.0

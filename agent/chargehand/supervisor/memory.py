@@ -1,0 +1,122 @@
+"""What the agent remembers over its own death: who its children were, and which death notices nobody took yet.
+
+In the state directory, with a lock that one agent at a time holds.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+import msgspec
+import psutil
+from msgspec import Struct
+
+__all__ = ["Memory", "Notice", "Remembered", "StateDirTaken"]
+
+
+class StateDirTaken(Exception):
+    """Another agent uses this state directory. The message names it."""
+
+
+class Notice(Struct, frozen=True):
+    incarnation: str
+    role: str
+    node: str
+
+
+class Remembered(Struct, frozen=True):
+    """A child as it was started."""
+
+    notice: Notice
+    pid: int
+    started: float  # the kernel's start time of the process, to tell it from a later one of the same pid
+
+    def lives(self) -> bool:
+        try:
+            process = psutil.Process(self.pid)
+            return process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - self.started) < 1.0
+        except psutil.Error:
+            return False
+
+
+class _Contents(Struct):
+    children: dict[str, Remembered] = {}
+    notices: list[Notice] = []
+
+
+class Memory:
+    def __init__(self, state_dir: str) -> None:
+        directory = Path(state_dir)
+        directory.mkdir(mode=0o750, parents=True, exist_ok=True)
+        self._path = directory / "children.json"
+        self._lock = os.open(directory / "agent.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            other = os.read(self._lock, 32).decode().strip() or "unknown"
+            raise StateDirTaken(
+                f"another agent (PID {other}) uses the state directory {state_dir}: stop it, "
+                "or give this one its own agent.state_dir"
+            ) from None
+        os.ftruncate(self._lock, 0)
+        os.write(self._lock, f"{os.getpid()}\n".encode())
+        self._contents = self._read()
+        self.previous: list[Remembered] = list(self._contents.children.values())
+        self._contents.children.clear()
+
+    def _read(self) -> _Contents:
+        try:
+            return msgspec.json.decode(self._path.read_bytes(), type=_Contents)
+        except FileNotFoundError:
+            return _Contents()
+        except (msgspec.MsgspecError, OSError):
+            return _Contents()  # what the dead left unreadable, silence tells the executor in 8 s
+
+    @property
+    def notices(self) -> list[Notice]:
+        return self._contents.notices
+
+    def born(self, child: str, notice: Notice, pid: int) -> None:
+        try:
+            started = psutil.Process(pid).create_time()
+        except psutil.Error:
+            started = 0.0
+        self._contents.children[child] = Remembered(notice, pid, started)
+        self.save()
+
+    def died(self, child: str) -> Notice | None:
+        """Turn a child into a death notice."""
+        remembered = self._contents.children.pop(child, None)
+        if remembered is None:
+            return None
+        self._contents.notices.append(remembered.notice)
+        self.save()
+        return remembered.notice
+
+    def buried(self, remembered: Remembered) -> None:
+        """A child of the agent before us is surely gone."""
+        self.previous.remove(remembered)
+        self._contents.notices.append(remembered.notice)
+        self.save()
+
+    def delivered(self, notice: Notice) -> None:
+        if notice in self._contents.notices:
+            self._contents.notices.remove(notice)
+            self.save()
+
+    def save(self) -> None:
+        """Replace the file. Raises nothing: a full disk costs the notices of the next crash, not this agent."""
+        fresh = self._path.with_suffix(".new")
+        kept = {f"previous-{at}": one for at, one in enumerate(self.previous)}
+        contents = _Contents({**kept, **self._contents.children}, self._contents.notices)
+        try:
+            fresh.write_bytes(msgspec.json.encode(contents))
+            fresh.replace(self._path)
+        except OSError as error:
+            self.trouble = f"cannot write {self._path}: {os.strerror(error.errno or 0)}"
+        else:
+            self.trouble = ""
+
+    trouble = ""
