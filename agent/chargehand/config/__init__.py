@@ -1,1 +1,1 @@
-"""The configuration: TOML files into typed, frozen settings."""
+"""The configuration: TOML files into typed, frozen settings. Standard library and msgspec only: the agent loads it."""
