@@ -1,17 +1,37 @@
+"""The one entry point. The three programs start without the command line's library: they are small and many."""
+
 from __future__ import annotations
 
 import sys
+from importlib import import_module
+
+_PROGRAMS = {
+    "agent": "chargehand.supervisor.main",
+    "orchestrator": "chargehand.orchestrator.main",
+    "worker": "chargehand.worker.main",
+}
 
 
 def main() -> int:
-    command, rest = sys.argv[1], sys.argv[2:]
-    if command == "orchestrator":
-        from chargehand.orchestrator.main import main as run
-    elif command == "worker":
-        from chargehand.worker.main import main as run
-    else:
-        from chargehand.supervisor.main import main as run
-    return run(rest)
+    words = sys.argv[1:]
+    if words and words[0] in _PROGRAMS:
+        return _run_program(words[0], words[1:])
+    from chargehand.cli.app import run
+
+    return run()
+
+
+def _run_program(name: str, words: list[str]) -> int:
+    from chargehand.config.problems import ConfigError
+
+    try:
+        code: int = import_module(_PROGRAMS[name]).main(words)
+    except ConfigError as error:
+        print(f"chargehand: {error}", file=sys.stderr)
+        return 78  # EX_CONFIG: systemd does not start it again for it
+    except KeyboardInterrupt:
+        return 130
+    return code
 
 
 if __name__ == "__main__":

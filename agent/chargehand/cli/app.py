@@ -1,0 +1,96 @@
+"""`chargehand`: the table of commands, imported one at a time, and what every error looks like."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any, NamedTuple
+
+import click
+
+import chargehand
+from chargehand.cli.errors import told
+
+__all__ = ["app", "run"]
+
+
+class Entry(NamedTuple):
+    target: str  # "module:attribute" of a click command
+    help: str
+
+
+COMMANDS = {
+    "agent": Entry(
+        "chargehand.cli.programs:agent", "Supervise this node's orchestrator and workers (systemd runs it)."
+    ),
+    "config": Entry("chargehand.cli.config:config", "Check, show or write the configuration."),
+    "demo": Entry("chargehand.cli.demo:demo", "Two nodes on this machine, real work, two failovers."),
+    "orchestrator": Entry("chargehand.cli.programs:orchestrator", "Decide which step runs when (the agent runs it)."),
+    "plan": Entry("chargehand.cli.plan:plan", "List, show and resume execution plans."),
+    "status": Entry("chargehand.cli.status:status", "Nodes, children, roles, the lease, queues."),
+    "submit": Entry("chargehand.cli.submit:submit", "Submit an action as an execution plan."),
+    "worker": Entry("chargehand.cli.programs:worker", "Run steps (the agent runs it)."),
+}
+
+
+class Commands(click.Group):
+    """Knows its commands by name and help; imports one when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        entry = COMMANDS.get(cmd_name)
+        if entry is None:
+            return None
+        module, _, attribute = entry.target.partition(":")
+        command: click.Command = getattr(import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name].help) for name in sorted(COMMANDS)])
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError:
+            import difflib
+
+            close = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            hint = f': did you mean "{close[0]}"?' if close else f"; there are: {', '.join(sorted(COMMANDS))}"
+            ctx.fail(f"there is no command {args[0]!r}{hint}")
+
+
+@click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--config", metavar="PATH", help="Configuration file [env: CHARGEHAND_CONFIG].")
+@click.version_option(chargehand.__version__, prog_name="chargehand", message="%(prog)s %(version)s")
+def app(config: str | None) -> None:
+    """Run tasks on a group of nodes, and keep running them when nodes, processes or the network fail."""
+    if config is not None:
+        os.environ["CHARGEHAND_CONFIG"] = config
+
+
+def run() -> int:
+    """The command line's exit code; every expected error is a line or a few on stderr, never a traceback."""
+    return told(lambda: _invoke(app.main))
+
+
+def _invoke(main: Callable[..., Any]) -> int:
+    try:
+        code = main(prog_name="chargehand", standalone_mode=False)
+    except click.UsageError as error:
+        where = error.ctx.command_path if error.ctx is not None else "chargehand"
+        print(f"{where}: {error.format_message()}", file=sys.stderr)
+        print(f"Try '{where} --help'.", file=sys.stderr)
+        return 2
+    except click.ClickException as error:
+        print(f"chargehand: {error.format_message()}", file=sys.stderr)
+        return 1
+    except click.exceptions.Exit as leaving:
+        return leaving.exit_code
+    except click.Abort:
+        return 130
+    return code if isinstance(code, int) else 0

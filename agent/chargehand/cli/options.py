@@ -1,0 +1,62 @@
+"""Options that mean the same in every command, and what commands share."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from chargehand.config.load import Loaded
+    from chargehand.config.settings import Settings
+
+__all__ = ["config_option", "json_option", "loaded", "print_json", "reachable"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def config_option(function: F) -> F:
+    """`--config PATH`, before or after the command; it sets CHARGEHAND_CONFIG for everything that loads."""
+
+    def keep(ctx: click.Context, param: click.Parameter, value: str | None) -> None:  # noqa: ARG001 - click's signature
+        if value is not None:
+            os.environ["CHARGEHAND_CONFIG"] = value
+
+    return click.option(
+        "--config",
+        metavar="PATH",
+        callback=keep,
+        expose_value=False,
+        is_eager=True,
+        help="Configuration file [env: CHARGEHAND_CONFIG].",
+    )(function)
+
+
+def json_option(function: F) -> F:
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")(function)
+
+
+def loaded() -> Loaded:
+    from chargehand.config.load import load
+
+    return load(None)
+
+
+def reachable(settings: Settings) -> Settings:
+    """Settings that a client can connect by: with an embedded server, its socket."""
+    if not settings.redis.embedded:
+        return settings
+    import msgspec
+
+    url = f"unix://{settings.agent.runtime_dir}/redis.sock"
+    redis = msgspec.structs.replace(settings.redis, url=url, embedded=False)
+    return msgspec.structs.replace(settings, redis=redis)
+
+
+def print_json(value: Any) -> None:
+    import msgspec
+
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")

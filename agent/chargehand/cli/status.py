@@ -1,0 +1,126 @@
+"""`chargehand status`: who is where, from any node."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from chargehand.cli.options import config_option, json_option, loaded, print_json, reachable
+
+if TYPE_CHECKING:
+    from chargehand.store.census import Census, Seen
+
+__all__ = ["status"]
+
+
+@click.command()
+@json_option
+@config_option
+def status(*, as_json: bool) -> int:
+    """Each node, child and role; who holds the lock; workers and their load; queues.
+
+    Exit code: 0 when an orchestrator is active, 1 when none is, 2 when Redis cannot be reached (what this
+    node's agent knows is shown then).
+    """
+    from chargehand.store.census import take_census
+    from chargehand.store.connection import Dialer, Unavailable
+    from chargehand.store.keys import Keys
+
+    settings = reachable(loaded().settings)
+    executor = settings.executor.name
+    local = _local(settings.agent.runtime_dir)
+    try:
+        line = Dialer(settings.redis).line()
+        census = take_census(line, Keys(executor), executor)
+        line.close()
+    except Unavailable as error:
+        if as_json:
+            print_json({"redis": str(error), "agent": local})
+        else:
+            print(f"executor {executor}: Redis unreachable: {error}")
+            _print_local(local)
+        return 2
+    if as_json:
+        print_json({"executor": census, "agent": local})
+    else:
+        _print(census)
+    return 0 if census.lease_token else 1
+
+
+def _local(runtime_dir: str) -> dict[str, Any] | None:
+    """What the agent of this node says, if one runs here."""
+    from chargehand.supervisor.control import ControlError, query, socket_path
+
+    try:
+        return query(socket_path(runtime_dir), "io.chargehand.Agent.Status", timeout=2.0)
+    except ControlError:
+        return None
+
+
+def _print_local(local: dict[str, Any] | None) -> None:
+    if local is None:
+        print("no agent runs on this node")
+        return
+    print(f"node {local['node']}: {local['status']}")
+    for child in local["children"]:
+        since = datetime.fromtimestamp(child["since"]).astimezone().strftime("%H:%M:%S")
+        words = f"  last end: {child['last_words']}" if child["last_words"] else ""
+        print(f"  {child['name']:<14} {child['state']:<10} since {since}  restarts {child['restarts']}{words}")
+
+
+def _print(census: Census) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    if census.lease_token:
+        epoch = census.lease_token.partition(":")[0]
+        since = _ago((census.now_ms - census.holder_since_ms) / 1000)
+        lock = f"held by {census.holder}, epoch {epoch}, since {since}"
+    else:
+        lock = "free: no orchestrator is active"
+    print(f"executor {census.executor}\nlock     {lock}")
+    print(
+        f"plans    {census.open} under way, {census.pending} not accepted yet, {census.ended} ended; "
+        f"inbox {census.inbox} events"
+    )
+    console = Console()
+    table = Table(box=None, pad_edge=False)
+    for column in ("NODE", "CHILD", "ROLE", "SINCE", "BUSY", "QUEUES", "BEAT", ""):
+        table.add_column(column)
+    for one in census.members:
+        table.add_row(*_row(one, census.now_ms))
+    console.print(table)
+    queues = Table(box=None, pad_edge=False)
+    queues.add_column("QUEUE")
+    queues.add_column("WAITING", justify="right")
+    queues.add_column("WORKERS", justify="right")
+    for name, depth in census.queues.items():
+        serving = sum(name in one.member.queues and not one.silent for one in census.members)
+        queues.add_row(name, str(depth), str(serving))
+    console.print(queues)
+
+
+def _row(one: Seen, now_ms: int) -> list[str]:
+    member = one.member
+    role = member.role + (f" (epoch {member.epoch})" if member.role == "active" else "")
+    color = "red" if one.silent else {"active": "green", "passive": "yellow"}.get(member.role, "cyan")
+    notes = ["silent"] if one.silent else []
+    notes += [member.degraded] if member.degraded else []
+    return [
+        member.node,
+        member.child,
+        f"[{color}]{role}[/]",
+        _ago((now_ms - member.since_ms) / 1000) if member.since_ms else "",
+        f"{member.busy}/{member.threads}" if member.kind == "worker" else "",
+        ",".join(member.queues),
+        f"{one.beat_age:.1f} s",
+        "; ".join(notes),
+    ]
+
+
+def _ago(seconds: float) -> str:
+    started = datetime.fromtimestamp(time.time() - max(0.0, seconds)).astimezone()
+    return started.strftime("%H:%M:%S" if seconds < 86_400 else "%Y-%m-%d %H:%M")

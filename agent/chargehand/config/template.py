@@ -1,0 +1,69 @@
+"""The commented file that `chargehand config init` writes: every key, with its default."""
+
+from __future__ import annotations
+
+__all__ = ["TEMPLATE"]
+
+TEMPLATE = """\
+# /etc/chargehand/chargehand.toml
+#
+# Everything has a default; a file with [redis] url alone is enough, and none at all gives an embedded server for
+# this node only. Files in conf.d/ beside this one are merged over it, in name order. Check it with
+# `chargehand config check`. Durations are written "500ms", "5s", "2m", "1h", sizes "64KiB", "1GiB".
+
+[node]
+# name = "node-a"                # default: the host name; one machine at a time may use it
+
+[executor]
+# name = "default"               # its nodes share one Redis and elect one active orchestrator
+
+[redis]
+# url = "rediss://redis.example.com:6379/0"   # redis:// rediss:// unix:///path redis+sentinel://host:port,.../master/db
+# embedded = false               # true when there is no url: the agent runs a server of its own
+# username = "chargehand"
+# password_file = "/etc/chargehand/redis.password"   # never in the url
+# sentinel_username = "sentinel"
+# sentinel_password_file = "/etc/chargehand/sentinel.password"
+# ca_file = "/etc/pki/tls/certs/ca-bundle.crt"       # TLS, with a rediss:// url
+# cert_file = "/etc/chargehand/client.crt"
+# key_file = "/etc/chargehand/client.key"
+# timeout = "1s"                 # of one request
+
+[agent]
+# ready_timeout = "10s"          # READY without Redis after this long: a service that waits has not failed
+# stop_timeout = "25s"           # what running steps get at a stop
+# state_dir = "/var/lib/chargehand"
+# runtime_dir = "/run/chargehand"
+
+[orchestrator]
+# enabled = true                 # false: this node only works
+# threads = 1                    # always: an orchestrator decides in one thread
+# lease = { ttl = "5s", renew = "1s" }   # a dead node is replaced after ttl
+# max_inbox = 100000             # events not yet decided on; submissions are refused above
+
+# A group of workers. Any number of them; without one there is this one.
+# [[worker]]
+# name = "worker"
+# queues = ["default"]           # in strict order; { fast = 3, default = 1 } draws by weight
+# threads = 5                    # steps at a time, a process
+# processes = 1
+# enabled = true                 # false removes a group that an earlier file declares
+
+[actions]
+# path = ["/etc/chargehand/actions"]     # searched for the modules, after the system's own libraries
+# modules = []                   # imported by workers and by `chargehand submit`, never by agent or orchestrator
+
+# An action without Python: a command, never a shell string.
+# [[action]]
+# name = "disk-usage"
+# argv = ["/usr/bin/df", "--output=pcent", "{path}"]
+# params.path = { type = "string", pattern = "^/[A-Za-z0-9/._-]*$", default = "/" }
+#                                # type: string, integer, number, boolean; also choices, minimum, maximum
+# queue = "default"
+# timeout = "30s"                # of one attempt (default: none)
+# retry = { attempts = 3, backoff = "1s", max_backoff = "1m" }
+# on_lost = "rerun"              # when its worker dies; "pause" for what must not run twice by itself
+# exclusive = false              # true: ended when its worker is cut off, so that two attempts never overlap
+# env = { LANG = "C" }
+# enabled = true
+"""
