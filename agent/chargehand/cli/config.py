@@ -68,12 +68,8 @@ def show(*, as_json: bool) -> None:
     if as_json:
         print_json({"settings": plain, "origins": found.origins})
         return
-    import tomli_w
-
-    rows: list[tuple[str, str]] = []
-    for line, key in _with_keys(tomli_w.dumps(plain)):
-        rows.append((line, _origin(key, found) if key else ""))
-    width = min(max((len(line) for line, origin in rows if origin), default=0), 60)
+    rows = list(_rows(plain, found))
+    width = min(max(len(line) for line, origin in rows if origin), 70)
     for line, origin in rows:
         print(f"{line:<{width}}  # {origin}" if origin else line)
 
@@ -145,31 +141,31 @@ def _without_none(value: Any) -> Any:
     return value
 
 
-def _with_keys(text: str) -> list[tuple[str, tuple[str, ...]]]:
-    """Lines of TOML as tomli-w writes it, each with the key that it sets (none: a header, a value's inner line)."""
-    rows: list[tuple[str, tuple[str, ...]]] = []
-    table: tuple[str, ...] = ()
-    name = ""
-    for line in text.splitlines():
-        if line.startswith("["):
-            table = tuple(line.strip("[]").split("."))
-            name = ""
-            rows.append((line, ()))
-            continue
-        key, equals, value = line.partition(" = ")
-        if not equals or line.startswith((" ", "]")):
-            rows.append((line, ()))
-            continue
-        if key == "name" and table[:1] in {("worker",), ("action",)} and len(table) == 1:
-            name = value.strip('"')
-        place = (*table[:1], name, *table[1:]) if name and table[:1] in {("worker",), ("action",)} else table
-        rows.append((line, (*place, key.strip('"'))))
-    return rows
+def _rows(settings: dict[str, Any], found: Loaded) -> Iterator[tuple[str, str]]:
+    """Lines of TOML, each with where its value comes from (headers: nothing)."""
+    for section, content in settings.items():
+        if isinstance(content, list):
+            for item in content:
+                yield f"\n[[{section}]]", ""
+                for key, value in item.items():
+                    yield _line(key, value), _origin((section, item["name"], key), found)
+        else:
+            yield f"\n[{section}]", ""
+            for key, value in content.items():
+                yield _line(key, value), _origin((section, key), found)
+
+
+def _line(key: str, value: Any) -> str:
+    """One key on one line."""
+    import tomli_w
+
+    if isinstance(value, dict):
+        inner = ", ".join(_line(name, one) for name, one in value.items())
+        return f"{key} = {{ {inner} }}" if inner else f"{key} = {{}}"
+    text = " ".join(tomli_w.dumps({key: value}).split("\n")).strip()
+    return text.replace("[     ", "[").replace(",     ", ", ").replace(", ]", "]")
 
 
 def _origin(key: tuple[str, ...], found: Loaded) -> str:
-    for end in range(len(key), 0, -1):
-        origin = found.origins.get(".".join(key[:end]))
-        if origin is not None and (end == len(key) or end > 2):
-            return origin
-    return "default"
+    inner = [origin for name, origin in found.origins.items() if name.startswith(".".join(key) + ".")]
+    return found.origins.get(".".join(key)) or (inner[-1] if inner else "default")
