@@ -63,10 +63,11 @@ class Server:
                 line = self.line()
                 line.call("PING")
                 line.close()
-                return
             except Unavailable:
                 assert time.monotonic() < deadline, "the server did not start"
                 time.sleep(0.02)
+            else:
+                return
 
     @property
     def pid(self) -> int:
