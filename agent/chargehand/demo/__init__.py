@@ -1,0 +1,1 @@
+"""The demonstration: two nodes on this machine, real work on real files, two failovers, a verdict."""
