@@ -65,6 +65,7 @@ class Receiver:
         self.path = path
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        Path(path).unlink(missing_ok=True)  # of a process that was killed
         self._socket.bind(path)
 
     def fileno(self) -> int:
