@@ -8,18 +8,18 @@ import tomllib
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from chargehand.config.problems import ConfigError, KeyPath, Problem
+from chargehand.config.lines import locate
+from chargehand.config.problems import ConfigError, KeyPath, Problem, shown
 
-__all__ = ["DEFAULT", "Merged", "config_path", "drop_in_directory", "merge", "read"]
+__all__ = ["DEFAULT", "Merged", "config_path", "drop_in_directory", "merge"]
 
 DEFAULT = Path("/etc/chargehand/chargehand.toml")
 
 #: Arrays of tables that merge by their `name`.
 _NAMED = ("worker", "action")
 
-_HEADER = re.compile(r"\s*(\[\[?)\s*([^\[\]]+?)\s*\]")
-_KEY = re.compile(r"""\s*((?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*'))*)\s*=""")
-_PART = re.compile(r"""[A-Za-z0-9_-]+|"[^"]*"|'[^']*'""")
+#: Keys whose table is one value (weights, a choice of queues), not a table of keys: replaced as a whole.
+_WHOLE = ("queues",)
 
 
 class Merged(NamedTuple):
@@ -28,82 +28,131 @@ class Merged(NamedTuple):
     files: list[Path]
     problems: list[Problem]
 
+    def origin(self, key: KeyPath) -> tuple[Path | None, int | None]:
+        """Where a key stands, or the nearest table around it, or the main file."""
+        for end in range(len(key), 0, -1):
+            if key[:end] in self.origins:
+                return self.origins[key[:end]]
+        return (self.files[0] if self.files else None), None
+
+
+class _Unreadable(Exception):
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(str(problem))
+        self.problem = problem
+
 
 def config_path(given: str | Path | None) -> tuple[Path, bool]:
     """The main file, and whether somebody named it (then it must exist)."""
     named = given or os.environ.get("CHARGEHAND_CONFIG")
-    return (Path(named), True) if named else (DEFAULT, False)
+    return (Path(named).absolute(), True) if named else (DEFAULT, False)
 
 
 def drop_in_directory(main: Path) -> Path:
     """`conf.d` belongs to chargehand.toml; any other NAME.toml has NAME.d beside it."""
-    return main.parent / ("conf.d" if main.name == DEFAULT.name else f"{main.stem}.d")
+    return main.parent / ("conf.d" if main.name == DEFAULT.name else f"{main.name.removesuffix('.toml')}.d")
 
 
 def merge(given: str | Path | None) -> Merged:
     """Read the main file and its drop-ins, in name order. Raises `ConfigError` when one cannot be read at all."""
     main, named = config_path(given)
     merged = Merged({}, {}, [], [])
-    if named and not main.exists():
-        raise ConfigError([Problem(main, None, (), "no such file", "", "name a file that exists, or none at all")])
-    files = [main] if main.exists() else []
-    directory = drop_in_directory(main)
-    if directory.is_dir():
-        files += sorted(path for path in directory.glob("*.toml") if path.is_file())
     unreadable: list[Problem] = []
-    for path in files:
+    try:
+        drop_ins = _drop_ins(drop_in_directory(main))
+    except _Unreadable as error:
+        drop_ins = []
+        unreadable.append(error.problem)
+    # A link that points nowhere is there, and is refused: the default file may be absent, not broken.
+    for path in [*([main] if named or os.path.lexists(main) else []), *drop_ins]:
         try:
-            text = path.read_text(encoding="utf-8")
-            data = tomllib.loads(text)
-        except OSError as error:
-            unreadable.append(Problem(path, None, (), os.strerror(error.errno or 0), "a file that can be read"))
-        except UnicodeDecodeError as error:
-            unreadable.append(Problem(path, None, (), f"byte {error.start} is not UTF-8", "UTF-8 text"))
-        except tomllib.TOMLDecodeError as error:
-            unreadable.append(_syntax(path, str(error)))
+            data, lines = _read(path)
+        except _Unreadable as error:
+            unreadable.append(error.problem)
         else:
             merged.files.append(path)
-            _add(merged, path, data, _lines(text))
+            _add(merged, path, data, lines)
     if unreadable:
         raise ConfigError(unreadable)
     return merged
 
 
-def _syntax(path: Path, message: str) -> Problem:
+def _drop_ins(directory: Path) -> list[Path]:
+    try:
+        # Hidden files are editors' own: locks and copies.
+        return sorted(path for path in directory.iterdir() if path.suffix == ".toml" and path.name[0] != ".")
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise _Unreadable(Problem(directory, None, (), _why(error), "a directory that can be read")) from error
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[KeyPath, int]]:
+    try:
+        content = path.read_bytes()
+        text = content.decode()
+        return tomllib.loads(text), locate(text)
+    except FileNotFoundError as error:
+        found = "a link to a file that does not exist" if path.is_symlink() else "no such file"
+        problem = Problem(path, None, (), found, "", "name a file that exists, or none at all")
+        raise _Unreadable(problem) from error
+    except OSError as error:
+        raise _Unreadable(Problem(path, None, (), _why(error), "a file that can be read")) from error
+    except UnicodeDecodeError as error:
+        problem = Problem(path, None, (), f"byte {error.start + 1} is not UTF-8", "a TOML file in UTF-8")
+        raise _Unreadable(problem) from error
+    except RecursionError as error:
+        raise _Unreadable(Problem(path, None, (), "lists or tables nested too deeply", "TOML")) from error
+    except ValueError as error:  # TOMLDecodeError, and Python's own for a number of thousands of digits
+        raise _Unreadable(_syntax(path, str(error), content.count(b"\n") + 1)) from error
+
+
+def _why(error: OSError) -> str:
+    return os.strerror(error.errno or 0)
+
+
+def _syntax(path: Path, message: str, lines: int) -> Problem:
     found = re.search(r" \(at line (\d+), column (\d+)\)$", message)
-    line = int(found[1]) if found else None
-    text = message[: found.start()] + f" (column {found[2]})" if found else message
-    return Problem(path, line, (), text, "TOML")
-
-
-def read(path: Path) -> dict[str, Any]:
-    return tomllib.loads(path.read_text(encoding="utf-8"))
+    if found is not None:
+        text = f"not TOML: {message[: found.start()]} (column {found[2]})"
+        return Problem(path, int(found[1]), (), text, "")
+    at_end = message.endswith("(at end of document)")
+    return Problem(path, lines if at_end else None, (), f"not TOML: {message}", "")
 
 
 def _add(merged: Merged, path: Path, data: dict[str, Any], lines: dict[KeyPath, int]) -> None:
     for key, value in data.items():
-        if key in _NAMED and isinstance(value, list) and all(isinstance(item, dict) for item in value):
+        if key not in _NAMED:
+            _put(merged, path, merged.data, (key,), value, lines, (key,))
+        elif isinstance(value, list) and all(isinstance(item, dict) for item in value):
             _add_named(merged, path, key, value, lines)
         else:
-            _put(merged, path, merged.data, (key,), value, lines, (key,))
+            expected = f"[[{key}]] above the keys of each, in double brackets"
+            merged.problems.append(Problem(path, lines.get((key,)), (key,), f"found {shown((key,), value)}", expected))
 
 
 def _add_named(merged: Merged, path: Path, key: str, items: list[dict[str, Any]], lines: dict[KeyPath, int]) -> None:
     known = merged.data.setdefault(key, {})
+    merged.origins.setdefault((key,), (path, lines.get((key,))))
     seen: dict[str, int | None] = {}
     for index, item in enumerate(items):
         at: KeyPath = (key, str(index))
         line = lines.get(at)
         name = item.get("name")
         if not isinstance(name, str):
-            found = "no name" if name is None else f"name = {name!r}"
-            merged.problems.append(Problem(path, line, (key, "name"), found, "a name, as a string"))
+            found = "no name" if name is None else f"found {shown((key, 'name'), name)} as name"
+            line = lines.get((*at, "name"), line)
+            merged.problems.append(Problem(path, line, (key,), found, f"a name for each {key}, as a string"))
             continue
         if name in seen:
-            first = f"line {seen[name]}" if seen[name] else "above"
             merged.problems.append(
                 Problem(
-                    path, line, (key, name), f"a second {key} of this name (the first: {first})", "names that differ"
+                    path,
+                    line,
+                    (key, name),
+                    f"a second {key} of this name in this file (the first: line {seen[name]})",
+                    "names that differ",
+                    "a later file may name one again, to change it",
                 )
             )
             continue
@@ -125,35 +174,10 @@ def _put(
 ) -> None:
     """Tables merge; everything else replaces what an earlier file said."""
     last = key[-1]
-    line = next((lines[at[:end]] for end in range(len(at), 0, -1) if at[:end] in lines), None)
-    merged.origins[key] = (path, line)
-    if isinstance(value, dict) and isinstance(into.get(last, {}), dict) and last != "queues":
+    merged.origins[key] = (path, lines.get(at))
+    if isinstance(value, dict) and isinstance(into.get(last, {}), dict) and last not in _WHOLE:
         table = into.setdefault(last, {})
         for inner, content in value.items():
             _put(merged, path, table, (*key, inner), content, lines, (*at, inner))
     else:
         into[last] = value
-
-
-def _lines(text: str) -> dict[KeyPath, int]:
-    """Where tables and keys stand. A simple scan: a key inside a multi-line value has its table's line."""
-    found: dict[KeyPath, int] = {}
-    table: KeyPath = ()
-    counts: dict[str, int] = {}
-    for number, line in enumerate(text.splitlines(), 1):
-        if header := _HEADER.match(line):
-            parts = tuple(part.strip("\"'") for part in _PART.findall(header[2]))
-            if header[1] == "[[":
-                index = counts.get(parts[0], -1) + 1
-                counts[parts[0]] = index
-                table = (*parts, str(index))
-            elif parts[0] in counts and len(parts) > 1:  # a table of the latest element: [action.retry]
-                table = (parts[0], str(counts[parts[0]]), *parts[1:])
-            else:
-                table = parts
-            found.setdefault(table, number)
-        elif key := _KEY.match(line):
-            parts = tuple(part.strip("\"'") for part in _PART.findall(key[1]))
-            for end in range(1, len(parts) + 1):
-                found.setdefault((*table, *parts[:end]), number)
-    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import types
 import typing
@@ -13,10 +14,10 @@ import msgspec
 from msgspec import Meta, Struct
 
 from chargehand.config.files import Merged, merge
-from chargehand.config.problems import ConfigError, KeyPath, Problem
+from chargehand.config.problems import ConfigError, KeyPath, Problem, shown
 from chargehand.config.quantities import format_duration, format_size, parse_duration, parse_size
 from chargehand.config.rules import broken_rules
-from chargehand.config.settings import Duration, Settings, Size
+from chargehand.config.settings import Duration, Name, Settings, Size
 
 __all__ = ["ConfigError", "Loaded", "from_builtins", "load", "to_builtins"]
 
@@ -34,24 +35,31 @@ def load(path: str | Path | None = None) -> Loaded:
     absent, everything has a default).
     """
     merged = merge(path)
-    problems = [*merged.problems, *_check(Settings, _listed(merged.data), (), merged)]
-    if problems:
-        raise ConfigError(problems)
-    data = _listed(merged.data)
-    data.setdefault("node", {}).setdefault("name", socket.gethostname())
-    redis = data.setdefault("redis", {})
-    if "url" not in redis:
-        redis.setdefault("embedded", True)
-    for key in ("worker", "action"):
-        if key in data:
-            data[key] = [item for item in data[key] if item.get("enabled", True)]
+    problems = list(merged.problems)
+    data = dict(merged.data)
+    for section, content in merged.data.items():
+        if section in _LISTS and section in _HINTS:
+            data[section] = _sound_items(section, content, merged, problems)
+        elif found := _check_section(section, content, merged):
+            problems += found
+            del data[section]  # its rules are not asked: what is missing would only repeat what is wrong
+    data["node"] = {"name": _host_name(), **data.get("node", {})}
+    data["redis"] = dict(data.get("redis", {}))
+    if "url" not in data["redis"]:
+        data["redis"].setdefault("embedded", True)
     try:
         settings = from_builtins(data)
-    except msgspec.ValidationError as error:
-        raise ConfigError([Problem(merged.files[0] if merged.files else None, None, (), str(error), "")]) from error
-    broken = [_placed(problem, merged) for problem in broken_rules(settings)]
-    if broken:
-        raise ConfigError(broken)
+    except msgspec.ValidationError as error:  # all values were checked but one: the host's name
+        name = Problem(None, None, ("node", "name"), f'the host name is "{_host_name()}"', _described(Name), _NAME_IT)
+        raise ConfigError([*problems, name._replace(file=merged.files[0] if merged.files else None)]) from error
+    broken = {problem.key[0] for problem in problems if problem.key}
+    for problem in broken_rules(settings):
+        about_an_item = problem.key[0] in _LISTS and len(problem.key) > 1  # only sound ones were asked
+        if about_an_item or broken.isdisjoint(_SECTIONS_OF_RULE.get(problem.key, problem.key[:1])):
+            file, line = merged.origin(problem.key)
+            problems.append(problem._replace(file=file, line=line))
+    if problems:
+        raise ConfigError(sorted(problems, key=lambda problem: (str(problem.file), problem.line or 0)))
     origins = {".".join(key): f"{file}:{line}" if line else str(file) for key, (file, line) in merged.origins.items()}
     return Loaded(settings, origins, merged.files)
 
@@ -83,30 +91,51 @@ def _encode(value: Any) -> str:
     raise TypeError(type(value))
 
 
+_HINTS = typing.get_type_hints(Settings, include_extras=True)
+_LISTS = ("worker", "action")  # arrays of tables that merge by name
+
+#: Rules that compare keys of several sections: with one of these wrong, the rule has nothing to say.
+_SECTIONS_OF_RULE: dict[KeyPath, KeyPath] = {("redis", "timeout"): ("redis", "orchestrator")}
+
+_NAME_IT = "set node.name"
+_ADVICE: dict[KeyPath, str] = {
+    ("redis", "password"): "put the password into a file of its own and name that in redis.password_file",
+    ("redis", "sentinel_password"): "put the password into a file of its own and name that in sentinel_password_file",
+    ("redis", "host"): 'host, port and database are in redis.url, like "redis://HOST:6379/0"',
+    ("redis", "port"): 'host, port and database are in redis.url, like "redis://HOST:6379/0"',
+    ("redis", "db"): 'host, port and database are in redis.url, like "redis://HOST:6379/0"',
+}
+
 _QUANTITIES: dict[type, tuple[Callable[[str], Any], str]] = {
     Duration: (parse_duration, 'a duration with its unit, like "5s" (ms, s, m, h, d)'),
     Size: (parse_size, 'a size with its unit, like "64KiB" (B, KiB, MiB, GiB, TiB)'),
 }
 
 
-def _listed(data: dict[str, Any]) -> dict[str, Any]:
-    """Named tables back as the list that they are in TOML."""
-    return {
-        key: list(value.values()) if key in {"worker", "action"} and isinstance(value, dict) else value
-        for key, value in data.items()
-    }
-
-
-def _placed(problem: Problem, merged: Merged) -> Problem:
-    """The same problem with the file and line of its key, or of the nearest table around it."""
-    for end in range(len(problem.key), 0, -1):
-        origin = merged.origins.get(problem.key[:end])
-        if origin is not None:
-            return problem._replace(file=origin[0], line=origin[1])
-    return problem._replace(file=merged.files[0] if merged.files else None)
+def _host_name() -> str:
+    return socket.gethostname()
 
 
 # -- types ----------------------------------------------------------------------------------------
+
+
+def _check_section(section: str, content: Any, merged: Merged) -> list[Problem]:
+    if section not in _HINTS:
+        return [_unknown((section,), _HINTS, merged)]
+    return _check(_HINTS[section], content, (section,), merged)
+
+
+def _sound_items(section: str, items: dict[str, Any], merged: Merged, problems: list[Problem]) -> list[dict[str, Any]]:
+    """The enabled items without a problem; the problems of all, disabled ones too, go to `problems`."""
+    (kind,) = typing.get_args(_HINTS[section])
+    sound = []
+    for name, item in items.items():
+        enabled = item.get("enabled", True) is not False
+        found = _check_table(kind, item, (section, name), merged, whole=enabled)
+        problems += found
+        if enabled and not found:
+            sound.append(item)
+    return sound
 
 
 def _check(kind: Any, value: Any, key: KeyPath, merged: Merged) -> list[Problem]:
@@ -114,47 +143,50 @@ def _check(kind: Any, value: Any, key: KeyPath, merged: Merged) -> list[Problem]
     if isinstance(kind, type) and issubclass(kind, Struct):
         return _check_table(kind, value, key, merged)
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if (
-        origin is list
-        and isinstance(value, list)
-        and isinstance(arguments[0], type)
-        and issubclass(arguments[0], Struct)
-    ):
-        found = []
-        for item in value:
-            name = item.get("name", "?") if isinstance(item, dict) else "?"
-            found += _check(arguments[0], item, (*key, str(name)), merged)
-        return found
-    if (
-        origin is dict
-        and isinstance(value, dict)
-        and isinstance(arguments[1], type)
-        and issubclass(arguments[1], Struct)
-    ):
+    if origin is dict and isinstance(value, dict) and isinstance(arguments[1], type):
         return [problem for name, item in value.items() for problem in _check(arguments[1], item, (*key, name), merged)]
     try:
         msgspec.convert(value, kind, dec_hook=_decode)
-    except msgspec.ValidationError:
-        return [_placed(Problem(None, None, key, f"found {_shown(value)}", _described(kind)), merged)]
+    except msgspec.ValidationError as error:
+        # Of a list or a table of weights, the one element that is wrong, when msgspec names it.
+        return [_problem(key, f"found {_guilty(value, str(error), key)}", _described(kind), merged)]
     return []
 
 
-def _check_table(kind: type[Struct], value: Any, key: KeyPath, merged: Merged) -> list[Problem]:
+def _check_table(kind: type[Struct], value: Any, key: KeyPath, merged: Merged, *, whole: bool = True) -> list[Problem]:
     if not isinstance(value, dict):
-        return [_placed(Problem(None, None, key, f"found {_shown(value)}", "a table"), merged)]
-    hints = typing.get_type_hints(kind, include_extras=True)
+        return [_problem(key, f"found {shown(key, value)}", f"a table of {', '.join(_hints(kind))}", merged)]
+    hints = _hints(kind)
     found = []
     for name, inner in value.items():
         if name in hints:
             found += _check(hints[name], inner, (*key, name), merged)
         else:
-            found.append(_placed(Problem(None, None, (*key, name), "unknown key", _nearest(name, hints)), merged))
-    for field in msgspec.structs.fields(kind):
+            found.append(_unknown((*key, name), hints, merged))
+    for field in msgspec.structs.fields(kind) if whole else ():
         if field.required and field.name not in value:
-            found.append(
-                _placed(Problem(None, None, (*key, field.name), "is missing", _described(hints[field.name])), merged)
-            )
+            found.append(_problem((*key, field.name), "is missing", _described(hints[field.name]), merged))
     return found
+
+
+def _hints(kind: type[Struct]) -> dict[str, Any]:
+    return typing.get_type_hints(kind, include_extras=True)
+
+
+def _problem(key: KeyPath, found: str, expected: str, merged: Merged, advice: str = "") -> Problem:
+    return Problem(*merged.origin(key), key, found, expected, advice)
+
+
+def _unknown(key: KeyPath, known: dict[str, Any], merged: Merged) -> Problem:
+    advice = _ADVICE.get(key, "")
+    return _problem(key, "unknown key", "" if advice else _nearest(key[-1], known), merged, advice)
+
+
+def _guilty(value: Any, message: str, key: KeyPath) -> str:
+    index = re.search(r" - at `\$\[(\d+)\]`$", message)
+    if isinstance(value, list) and index is not None:
+        return f"{shown(key, value[int(index[1])])} in the list"
+    return shown(key, value)
 
 
 def _nearest(name: str, known: dict[str, Any]) -> str:
@@ -162,12 +194,6 @@ def _nearest(name: str, known: dict[str, Any]) -> str:
 
     close = difflib.get_close_matches(name, known, n=1)
     return f'"{close[0]}"' if close else f"one of {', '.join(sorted(known))}"
-
-
-def _shown(value: Any) -> str:
-    text = f'"{value}"' if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else repr(value)
-    kinds = {str: "a string", bool: "a boolean", int: "an integer", float: "a number", list: "a list", dict: "a table"}
-    return f"{text if len(text) <= 60 else text[:57] + '...'} ({kinds.get(type(value), type(value).__name__)})"
 
 
 def _described(kind: Any) -> str:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-__all__ = ["ConfigError", "KeyPath", "Problem"]
+__all__ = ["ConfigError", "KeyPath", "Problem", "masked", "shown"]
 
 KeyPath = tuple[str, ...]
+
+#: Where people put a password by mistake, in place of the path of its file: never repeated.
+_UNSHOWN = ("password_file", "sentinel_password_file")
+_KINDS = {str: "a string", bool: "a boolean", int: "an integer", float: "a number", list: "a list", dict: "a table"}
+_MOST = 60  # characters of a value in a message
 
 
 class Problem(NamedTuple):
@@ -33,13 +38,16 @@ class Problem(NamedTuple):
         return ".".join(self.key)
 
     def __str__(self) -> str:
+        """One line, whatever the file holds."""
         parts = [self.place]
         if self.key:
             parts.append(self.name)
         text = ": ".join([*parts, self.found])
         if self.expected:
             text += f"; expected {self.expected}"
-        return f"{text} ({self.advice})" if self.advice else text
+        if self.advice:
+            text += f" ({self.advice})"
+        return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 class ConfigError(Exception):
@@ -48,3 +56,25 @@ class ConfigError(Exception):
     def __init__(self, problems: Sequence[Problem]) -> None:
         super().__init__("\n".join(str(problem) for problem in problems))
         self.problems = list(problems)
+
+
+def shown(key: KeyPath, value: Any) -> str:
+    """A value for a message: with its type, cut, and without what may be a secret."""
+    kind = _KINDS.get(type(value), "a date or time")
+    if key[-1] in _UNSHOWN or key[2:3] == ("env",):
+        return f"{kind} (not shown)"
+    if isinstance(value, list | dict):
+        return kind if key[0] == "redis" else f"{kind} of {len(value)}"
+    if isinstance(value, str):
+        text = f'"{masked(value) if key[0] == "redis" or "://" in value else value}"'
+    else:
+        text = str(value).lower() if isinstance(value, bool) else str(value)
+    return f"{text if len(text) <= _MOST else text[: _MOST - 3] + '...'} ({kind})"
+
+
+def masked(url: str) -> str:
+    """A URL without anything that could be a password, however wrongly it is written."""
+    before, at, rest = url.rpartition("@")
+    address, query, _ = rest.partition("?")
+    scheme, colon, _ = before.partition("://")
+    return f"{scheme if colon else ''}{colon}{'***@' if at else ''}{address}{'?***' if query else ''}"

@@ -3,31 +3,37 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from urllib.parse import urlsplit
+from collections.abc import Iterator
 
-from chargehand.config.problems import Problem
+from chargehand.config.parameters import parameter_faults
+from chargehand.config.problems import Problem, shown
 from chargehand.config.quantities import format_duration
-from chargehand.config.settings import ActionSettings, Parameter, RedisSettings, Settings
+from chargehand.config.settings import (
+    ActionSettings,
+    ActionsSettings,
+    AgentSettings,
+    RedisSettings,
+    Settings,
+    WorkerSettings,
+)
+from chargehand.config.urls import url_faults
 
-__all__ = ["SCHEMES", "broken_rules"]
+__all__ = ["HELD_SHARE", "broken_rules"]
 
-SCHEMES = ("redis", "rediss", "unix", "redis+sentinel")
 HELD_SHARE = 0.8  # of the ttl: when a holder that could not renew steps down by itself
 
 _PLACE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
-_TYPES: dict[str, tuple[type, ...]] = {"string": (str,), "integer": (int,), "number": (int, float), "boolean": (bool,)}
 
 
 def broken_rules(settings: Settings) -> Iterator[Problem]:
     yield from _redis(settings.redis)
     yield from _orchestrator(settings)
-    yield from _agent(settings)
+    yield from _agent(settings.agent)
     if not settings.worker and not settings.orchestrator.enabled:
         yield _problem("worker", found="no worker, and the orchestrator is disabled", expected="something to run")
     for worker in settings.worker:
-        if not worker.queues:
-            yield _problem("worker", worker.name, "queues", found="none", expected="at least one queue")
+        yield from _worker(worker)
+    yield from _actions(settings.actions)
     for action in settings.action:
         yield from _action(action)
 
@@ -38,45 +44,38 @@ def _problem(*key: str, found: str, expected: str, advice: str = "") -> Problem:
 
 def _redis(redis: RedisSettings) -> Iterator[Problem]:
     if redis.url is not None:
-        try:
-            parts = urlsplit(redis.url)
-            password, scheme = parts.password, parts.scheme
-            _ = parts.port if scheme != "redis+sentinel" else None
-        except ValueError as error:
-            yield _problem("redis", "url", found=f"not a URL ({error})", expected="redis://HOST:PORT/DB")
-            return
-        if password is not None:
-            yield _problem(
-                "redis",
-                "url",
-                found="a password in the URL",
-                expected="password_file = PATH",
-                advice="a URL is shown in logs and status lines",
-            )
-        if scheme not in SCHEMES:
-            yield _problem(
-                "redis",
-                "url",
-                found=f'scheme "{scheme}"',
-                expected="one of " + ", ".join(f"{one}://" for one in SCHEMES),
-            )
-        elif not (parts.hostname or scheme == "unix"):
-            yield _problem("redis", "url", found="no host", expected="redis://HOST:PORT/DB")
-        elif scheme == "unix" and not parts.path:
-            yield _problem("redis", "url", found="no path", expected="unix:///PATH/OF/SOCKET")
+        for fault in url_faults(redis.url, username=redis.username is not None):
+            yield _problem("redis", "url", found=fault.found, expected=fault.expected, advice=fault.advice)
         if redis.embedded:
             yield _problem("redis", "embedded", found="true beside a url", expected="one of the two")
     elif not redis.embedded:
         yield _problem("redis", "embedded", found="false without a url", expected="a url, or embedded = true")
-    tls = [name for name in ("ca_file", "cert_file", "key_file") if getattr(redis, name) is not None]
-    if tls and not (redis.url or "").startswith("rediss://"):
-        yield _problem("redis", tls[0], found="a TLS file without TLS", expected="a url of rediss://")
-    if (redis.cert_file is None) != (redis.key_file is None):
-        yield _problem("redis", "cert_file", found="a certificate or a key alone", expected="both, or neither")
+    # What would have no effect is refused: whoever wrote it counts on it.
+    scheme = (redis.url or "").partition("://")[0]
+    for names, schemes, needed in (
+        (("ca_file", "cert_file", "key_file"), {"rediss"}, "a url of rediss://"),
+        (("sentinel_username", "sentinel_password_file"), {"redis+sentinel"}, "a url of redis+sentinel://"),
+        (("username", "password_file"), {"redis", "rediss", "unix", "redis+sentinel"}, "a url"),
+    ):
+        for name in names:
+            if getattr(redis, name) is not None and scheme not in schemes and (scheme or not redis.url):
+                beside = f"a url of {scheme}://" if scheme else "no url"
+                yield _problem("redis", name, found=f"set, with {beside}", expected=f"it with {needed} only")
+    if redis.key_file is not None and redis.cert_file is None:
+        yield _problem("redis", "key_file", found="a key without its certificate", expected="cert_file beside it")
     for name in ("password_file", "sentinel_password_file", "ca_file", "cert_file", "key_file"):
         value = getattr(redis, name)
-        if value is not None and not value.startswith("/"):
-            yield _problem("redis", name, found=f'"{value}"', expected="an absolute path")
+        if value is not None:
+            yield from _absolute("redis", name, value=value)
+    if redis.timeout < 0.01:
+        yield _problem(
+            "redis", "timeout", found=format_duration(redis.timeout), expected="at least 10ms", advice="of one request"
+        )
+
+
+def _absolute(*key: str, value: str) -> Iterator[Problem]:
+    if not value.startswith("/") or "\0" in value:
+        yield _problem(*key, found=f"found {shown(key, value)}", expected="an absolute path")
 
 
 def _orchestrator(settings: Settings) -> Iterator[Problem]:
@@ -89,101 +88,123 @@ def _orchestrator(settings: Settings) -> Iterator[Problem]:
             expected="1",
             advice="an orchestrator decides in one thread; for more work add worker threads, or an executor",
         )
-    ttl, renew, timeout = (
-        float(value) for value in (orchestrator.lease.ttl, orchestrator.lease.renew, settings.redis.timeout)
-    )
+    ttl, renew, timeout = orchestrator.lease.ttl, orchestrator.lease.renew, settings.redis.timeout
+    held = round(HELD_SHARE * ttl, 6)
     if ttl < 1:
-        yield _problem("orchestrator", "lease", "ttl", found=format_duration(ttl), expected="at least 1s")
-    if renew <= 0:
-        yield _problem("orchestrator", "lease", "renew", found=format_duration(renew), expected="more than 0s")
+        yield _problem(
+            "orchestrator",
+            "lease",
+            "ttl",
+            found=format_duration(ttl),
+            expected="at least 1s",
+            advice="a pause of the network or the machine must not cost the lease",
+        )
+    elif renew < 0.01:
+        yield _problem("orchestrator", "lease", "renew", found=format_duration(renew), expected="at least 10ms")
     elif renew * 3 > ttl:
         yield _problem(
             "orchestrator",
             "lease",
             "renew",
             found=f"{format_duration(renew)} with ttl {format_duration(ttl)}",
-            expected=f"at most a third of the ttl ({format_duration(ttl / 3)})",
+            expected=f"at most a third of the ttl ({_seconds(ttl / 3)})",
             advice="one lost renewal must not cost the lease",
         )
-    elif renew + timeout > HELD_SHARE * ttl:
+    elif timeout >= held - renew:
         yield _problem(
             "redis",
             "timeout",
-            found=f"{format_duration(timeout)} with renew {format_duration(renew)} and ttl {format_duration(ttl)}",
-            expected=f"timeout + renew of at most 0.8 ttl ({format_duration(round(HELD_SHARE * ttl, 6))})",
-            advice="a renewal that is not answered must be noticed before the lease runs out",
+            found=f"{format_duration(timeout)} with lease renew {format_duration(renew)}, ttl {format_duration(ttl)}",
+            expected=f"less than 0.8 ttl - renew ({_seconds(held - renew)})",
+            advice="a renewal without an answer must be noticed while the lease still holds",
         )
 
 
-def _agent(settings: Settings) -> Iterator[Problem]:
-    agent = settings.agent
-    if not 1 <= agent.ready_timeout <= 80:
+def _seconds(value: float) -> str:
+    """Rounded down to what a person would write."""
+    return f"{int(value * 1000) / 1000:g}s"
+
+
+def _agent(agent: AgentSettings) -> Iterator[Problem]:
+    if not 0.1 <= agent.ready_timeout <= 80:
         yield _problem(
             "agent",
             "ready_timeout",
             found=format_duration(agent.ready_timeout),
-            expected="from 1s to 80s",
-            advice="systemd gives up at TimeoutStartSec, 90 s",
+            expected="from 100ms to 80s",
+            advice="systemd gives a start up at TimeoutStartSec, 90 s by default",
         )
-    for name in ("state_dir", "runtime_dir"):
-        value = getattr(agent, name)
-        if not value.startswith("/"):
-            yield _problem("agent", name, found=f'"{value}"', expected="an absolute path")
+    if agent.stop_timeout > 3600:
+        yield _problem("agent", "stop_timeout", found=format_duration(agent.stop_timeout), expected="at most 1h")
+    yield from _absolute("agent", "state_dir", value=agent.state_dir)
+    yield from _absolute("agent", "runtime_dir", value=agent.runtime_dir)
+
+
+def _worker(worker: WorkerSettings) -> Iterator[Problem]:
+    where = ("worker", worker.name, "queues")
+    if not worker.queues:
+        yield _problem(*where, found="none", expected="at least one queue")
+    if isinstance(worker.queues, list):
+        for queue in sorted({one for one in worker.queues if worker.queues.count(one) > 1}):
+            yield _problem(*where, found=f'"{queue}" twice', expected="each queue once")
+
+
+def _actions(actions: ActionsSettings) -> Iterator[Problem]:
+    for path in actions.path:
+        yield from _absolute("actions", "path", value=path)
+    for module in actions.modules:
+        if not all(part.isidentifier() for part in module.split(".")):
+            yield _problem(
+                "actions",
+                "modules",
+                found=f"found {shown(('actions', 'modules'), module)}",
+                expected='the name of a module as in an import, like "site_actions.patching"',
+            )
 
 
 def _action(action: ActionSettings) -> Iterator[Problem]:
+    where = ("action", action.name)
     used = {name for argument in action.argv for name in _PLACE.findall(argument)}
     for name in sorted(used - set(action.params)):
-        yield _problem("action", action.name, "argv", found=f"{{{name}}}", expected=f"params.{name} to be declared")
-    for name in sorted(set(action.params) - used):
         yield _problem(
-            "action",
-            action.name,
-            "params",
-            name,
-            found="a parameter that argv does not use",
-            expected=f"{{{name}}} in argv",
+            *where,
+            "argv",
+            found=f"{{{name}}}, and no parameter of this name",
+            expected=f'params.{name} = {{ type = "string" }}, or the like',
         )
-    if "{" in action.argv[0]:
+    for name in action.params:
+        if not _PLACE.fullmatch(f"{{{name}}}"):
+            expected = "letters, digits and '_', not starting with a digit"
+            yield _problem(*where, "params", name, found=f'"{name}" as a name', expected=expected)
+        elif name not in used:
+            found = "a parameter that argv does not use"
+            yield _problem(*where, "params", name, found=found, expected=f"{{{name}}} in argv")
+    if not action.argv[0] or "{" in action.argv[0]:
         yield _problem(
-            "action",
-            action.name,
+            *where,
             "argv",
             found=f'"{action.argv[0]}" as the program',
             expected="a fixed program",
             advice="a parameter must not choose what is run",
         )
+    if any("\0" in argument for argument in action.argv):
+        yield _problem(*where, "argv", found="a NUL character", expected="text")
+    for name, value in action.env.items():
+        if not name or "=" in name or "\0" in name + value:
+            yield _problem(*where, "env", name, found="a name or value that no environment can hold", expected="text")
+        for parameter in sorted(set(_PLACE.findall(value)) & set(action.params)):
+            found, expected = f"{{{parameter}}} in the environment", "parameters in argv only"
+            yield _problem(*where, "env", name, found=found, expected=expected, advice="it would be taken as written")
+    if action.timeout is not None and action.timeout < 0.001:
+        yield _problem(*where, "timeout", found="0s", expected="at least 1ms", advice="no timeout: leave the key out")
+    if action.retry.max_backoff < action.retry.backoff:
+        yield _problem(
+            *where,
+            "retry",
+            "max_backoff",
+            found=format_duration(action.retry.max_backoff),
+            expected=f"at least backoff ({format_duration(action.retry.backoff)})",
+        )
     for name, parameter in action.params.items():
-        yield from _parameter(action.name, name, parameter)
-
-
-def _parameter(action: str, name: str, parameter: Parameter) -> Iterator[Problem]:
-    where = ("action", action, "params", name)
-    if parameter.pattern is not None:
-        if parameter.type != "string":
-            yield _problem(*where, "pattern", found=f"a pattern for a {parameter.type}", expected="it for strings only")
-        try:
-            re.compile(parameter.pattern)
-        except re.error as error:
-            yield _problem(
-                *where, "pattern", found=f'"{parameter.pattern}"', expected=f"a regular expression ({error})"
-            )
-            return
-    numeric = parameter.type in {"integer", "number"}
-    if not numeric and (parameter.minimum is not None or parameter.maximum is not None):
-        yield _problem(*where, found=f"a minimum or maximum for a {parameter.type}", expected="them for numbers only")
-    values: Iterable[object] = [*(parameter.choices or []), *([] if parameter.default is None else [parameter.default])]
-    for value in values:
-        if not isinstance(value, _TYPES[parameter.type]) or (isinstance(value, bool) != (parameter.type == "boolean")):
-            yield _problem(*where, found=f"{value!r} as default or choice", expected=f"a {parameter.type}")
-    default = parameter.default
-    if default is None:
-        return
-    if parameter.pattern is not None and isinstance(default, str) and not re.fullmatch(parameter.pattern, default):
-        yield _problem(*where, "default", found=f'"{default}"', expected=f"a match of {parameter.pattern}")
-    if parameter.choices is not None and default not in parameter.choices:
-        yield _problem(*where, "default", found=repr(default), expected=f"one of {parameter.choices}")
-    if numeric and isinstance(default, int | float):
-        low, high = parameter.minimum, parameter.maximum
-        if (low is not None and default < low) or (high is not None and default > high):
-            yield _problem(*where, "default", found=repr(default), expected=f"within minimum {low} and maximum {high}")
+        for key, found, expected in parameter_faults(parameter):
+            yield _problem(*where, "params", name, key, found=found, expected=expected)

@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 #: Names stand in Redis keys, unit names and file names.
-Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z")]
 
 
 class Duration(float):

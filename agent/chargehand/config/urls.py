@@ -1,0 +1,85 @@
+"""What a Redis URL may say. Pure. No message repeats what could be a password."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+__all__ = ["SCHEMES", "UrlFault", "url_faults"]
+
+SCHEMES = ("redis", "rediss", "unix", "redis+sentinel")
+
+_LOOKS = {
+    "redis": "redis://HOST:PORT/DB",
+    "rediss": "rediss://HOST:PORT/DB",
+    "unix": "unix:///PATH/OF/SOCKET",
+    "redis+sentinel": "redis+sentinel://HOST:PORT,HOST:PORT/MASTER/DB",
+}
+_HOST = re.compile(r"[A-Za-z0-9._-]+")
+
+
+class UrlFault(NamedTuple):
+    found: str
+    expected: str
+    advice: str = ""
+
+
+def url_faults(url: str, *, username: bool) -> Iterator[UrlFault]:
+    """Why this URL is refused. `username`: there is a redis.username beside it."""
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme not in SCHEMES:
+        expected = "one of " + ", ".join(f"{one}://" for one in SCHEMES)
+        plain = re.fullmatch(r"[a-z][a-z0-9+.-]*", scheme) and separator
+        yield UrlFault(f'scheme "{scheme}"' if plain else "no scheme", expected)
+        return
+    login, at, _ = rest.rpartition("@")
+    name, colon, password = login.partition(":")
+    hidden = "a URL is shown in logs and status lines"
+    if (at and colon) or "@" in password:
+        yield UrlFault("a password in the URL", "password_file = PATH", hidden)
+        return
+    if at and (scheme == "redis+sentinel" or username):
+        found = "a user name in the URL" + (" and in redis.username" if username else "")
+        yield UrlFault(found, "it in redis.username alone")
+        return
+    if at and ("/" in name or "?" in name or "#" in name):
+        yield UrlFault('an "@" where none belongs', _LOOKS[scheme])
+        return
+    try:
+        parts = urlsplit(url)
+        port = parts.port if scheme in {"redis", "rediss"} else None
+    except ValueError:
+        yield UrlFault("a host or port that cannot be read", _LOOKS[scheme], "the port is a number up to 65535")
+        return
+    if parts.fragment:
+        yield UrlFault('a "#" in the URL', _LOOKS[scheme])
+    for option, _ in parse_qsl(parts.query, keep_blank_values=True):
+        if option == "password":
+            yield UrlFault("a password in the URL", "password_file = PATH", hidden)
+        elif option != "db" or scheme == "redis+sentinel":
+            yield UrlFault(f'"?{option}=" in the URL', "no options in it", "what can be set has a key of its own")
+    yield from _place(scheme, parts.netloc.rpartition("@")[2], parts.path, parts.hostname, port)
+
+
+def _place(scheme: str, address: str, path: str, host: str | None, port: int | None) -> Iterator[UrlFault]:
+    looks = _LOOKS[scheme]
+    pieces = [unquote(piece) for piece in path.split("/") if piece]
+    if scheme == "unix":
+        if address or not pieces:
+            yield UrlFault(f'"{address}" where the path begins' if address else "no path", looks, "three slashes")
+        return
+    if scheme == "redis+sentinel":
+        for one in address.split(","):
+            name, _, number = one.partition(":")
+            if not _HOST.fullmatch(name) or not ((number.isascii() and number.isdecimal()) or one == name):
+                found = f'"{one}" as a sentinel' if one else "no sentinel"
+                yield UrlFault(found, "HOST:PORT of each, with commas", "an IPv6 address needs a name here")
+        pieces = pieces[1:]
+    elif not host:
+        yield UrlFault("no host", looks)
+    elif port == 0:
+        yield UrlFault("port 0", looks)
+    if len(pieces) > 1 or (pieces and not (pieces[0].isascii() and pieces[0].isdecimal())):
+        yield UrlFault(f'"{path}" after the host', looks, "a database is a number")

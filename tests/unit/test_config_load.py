@@ -1,0 +1,220 @@
+"""Loading: defaults, and how files merge."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chargehand.config.load import ConfigError, Loaded, from_builtins, load, to_builtins
+from chargehand.config.settings import ActionSettings, Duration, Parameter, RetrySettings, Settings, WorkerSettings
+from support.configs import refused, write_site
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    return partial(write_site, tmp_path)
+
+
+# -- what is accepted -----------------------------------------------------------------------------
+
+
+def test_an_empty_file_is_all_defaults(write: Write) -> None:
+    found = load(write(""))
+    assert found.settings.node.name == socket.gethostname()
+    assert found.settings.redis.embedded
+    assert found.settings.worker == [WorkerSettings(name="worker")]
+    assert found.settings.executor == Settings().executor
+    assert found.origins == {}
+
+
+def test_a_url_is_enough(write: Write) -> None:
+    found = load(write('[redis]\nurl = "redis://redis.example.com"\n'))
+    assert not found.settings.redis.embedded
+    assert found.settings.redis.url == "redis://redis.example.com"
+
+
+def test_everything_at_once(write: Write) -> None:
+    path = write(
+        """
+        [node]
+        name = "node-a"
+        [executor]
+        name = "blue"
+        [redis]
+        url = "rediss://chargehand@redis.example.com:6380/2"
+        password_file = "/etc/chargehand/redis.password"
+        ca_file = "/etc/pki/ca.crt"
+        cert_file = "/etc/chargehand/tls.crt"
+        key_file = "/etc/chargehand/tls.key"
+        timeout = "2s"
+        [orchestrator]
+        threads = 1
+        lease = { ttl = "9s", renew = "1500ms" }
+        [agent]
+        stop_timeout = "1m"
+        [[worker]]
+        name = "hosts"
+        queues = { remote_execution = 3, default = 1 }
+        threads = 20
+        processes = 2
+        [actions]
+        path = []
+        modules = ["site_actions.patching"]
+        [[action]]
+        name = "disk-usage"
+        argv = ["/usr/bin/df", "--output={what}", "{path}", "awk {}"]
+        params.path = { pattern = "^/[a-z/]*$", default = "/" }
+        params.what = { choices = ["pcent", "size"] }
+        timeout = "30s"
+        retry = { attempts = 3, max_backoff = "30s" }
+        env = { LANG = "C" }
+        """
+    )
+    settings = load(path).settings
+    assert settings.worker == [
+        WorkerSettings(name="hosts", queues={"remote_execution": 3, "default": 1}, threads=20, processes=2)
+    ]
+    assert settings.orchestrator.lease.renew == Duration(1.5)
+    assert settings.action == [
+        ActionSettings(
+            name="disk-usage",
+            argv=["/usr/bin/df", "--output={what}", "{path}", "awk {}"],
+            params={
+                "path": Parameter(pattern="^/[a-z/]*$", default="/"),
+                "what": Parameter(choices=["pcent", "size"]),
+            },
+            timeout=Duration(30),
+            retry=RetrySettings(attempts=3, max_backoff=Duration(30)),
+            env={"LANG": "C"},
+        )
+    ]
+    assert from_builtins(json.loads(json.dumps(to_builtins(settings)))) == settings
+
+
+@given(
+    ttl=st.integers(1_000_000, 10**9),
+    attempts=st.integers(1, 1000),
+    backoff=st.integers(0, 10**12),
+    weights=st.dictionaries(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,9}", fullmatch=True), st.integers(1, 1000)),
+)
+def test_settings_travel_as_json(ttl: int, attempts: int, backoff: int, weights: dict[str, int]) -> None:
+    data = to_builtins(Settings())
+    data["node"]["name"] = "a"
+    data["orchestrator"]["lease"]["ttl"] = f"{ttl / 1000}ms"
+    data["worker"][0]["queues"] = weights
+    retry = {"attempts": attempts, "backoff": f"{backoff / 1000}ms"}
+    data["action"] = [{"name": "a", "argv": ["true"], "retry": retry, "timeout": None}]
+    settings = from_builtins(data)
+    assert from_builtins(json.loads(json.dumps(to_builtins(settings)))) == settings
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://redis.example.com:6379/0",
+        "redis://[2001:db8::1]:6379",
+        "redis://chargehand@redis",
+        "rediss://redis/15",
+        "unix:///run/redis/redis.sock",
+        "unix:///run/redis.sock?db=3",
+        "redis+sentinel://a:26379,b,10.0.0.3:26380/mymaster/2",
+        "redis+sentinel://a",
+    ],
+)
+def test_urls_that_do(write: Write, url: str) -> None:
+    assert load(write(f'redis.url = "{url}"')).settings.redis.url == url
+
+
+# -- merging --------------------------------------------------------------------------------------
+
+
+def test_files_merge_in_name_order(write: Write) -> None:
+    path = write(
+        """
+        [orchestrator]
+        lease = { ttl = "6s", renew = "1s" }
+        [actions]
+        modules = ["one", "two"]
+        [[worker]]
+        name = "a"
+        threads = 3
+        queues = { x = 1, y = 2 }
+        [[worker]]
+        name = "b"
+        [[action]]
+        name = "gone"
+        argv = ["true"]
+        """,
+        """
+        orchestrator.lease.ttl = "8s"
+        actions.modules = ["three"]
+        worker = [{ name = "a", processes = 2, queues = { z = 1 } }, { name = "c" }]
+        """,
+        """
+        [[worker]]
+        name = "a"
+        threads = 7
+        [[worker]]
+        name = "b"
+        enabled = false
+        [[action]]
+        name = "gone"
+        enabled = false
+        [[action]]
+        name = "never-there"
+        enabled = false
+        """,
+    )
+    found = load(path)
+    settings = found.settings
+    assert settings.orchestrator.lease.ttl == Duration(8)
+    assert settings.orchestrator.lease.renew == Duration(1)
+    assert settings.actions.modules == ["three"]  # lists replace
+    assert settings.worker == [
+        WorkerSettings(name="a", threads=7, processes=2, queues={"z": 1}),
+        WorkerSettings(name="c"),
+    ]
+    assert settings.action == []
+    assert [file.name for file in found.files] == ["site.toml", "1.toml", "2.toml"]
+    origins = {key: origin.rpartition("/")[2] for key, origin in found.origins.items()}
+    assert origins["orchestrator.lease.ttl"] == "1.toml:2"
+    assert origins["orchestrator.lease.renew"] == "site.toml:3"
+    assert origins["worker.a.threads"] == "2.toml:4"
+    assert origins["worker.a.processes"] == "1.toml:4"
+    assert "executor.name" not in origins
+
+
+def test_which_directory_belongs_to_which_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for directory in ("conf.d", "site.d", "plain.d"):
+        (tmp_path / directory).mkdir()
+        (tmp_path / directory / "x.toml").write_text(f'executor.name = "{directory}"')
+        (tmp_path / directory / ".hidden.toml").write_text("an editor's lock")
+        (tmp_path / directory / "x.toml.rpmsave").write_text("no TOML")
+    for name, executor in (("chargehand.toml", "conf.d"), ("site.toml", "site.d"), ("plain", "plain.d")):
+        (tmp_path / name).write_text("")
+        assert load(tmp_path / name).settings.executor.name == executor
+    monkeypatch.setenv("CHARGEHAND_CONFIG", str(tmp_path / "site.toml"))
+    assert load().settings.executor.name == "site.d"
+    assert load(tmp_path / "plain").settings.executor.name == "plain.d"
+
+
+def test_only_the_default_file_may_be_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CHARGEHAND_CONFIG", raising=False)
+    monkeypatch.setattr("chargehand.config.files.DEFAULT", tmp_path / "chargehand.toml")
+    assert load() == Loaded(load().settings, {}, [])
+    (tmp_path / "conf.d").mkdir()
+    (tmp_path / "conf.d" / "a.toml").write_text('node.name = "x"')
+    assert load().settings.node.name == "x"
+    assert refused(tmp_path / "other.toml") == ["other.toml: no such file (name a file that exists, or none at all)"]
+    (tmp_path / "chargehand.toml").symlink_to("nowhere")
+    with pytest.raises(ConfigError, match="a link to a file that does not exist"):
+        load()
