@@ -51,6 +51,7 @@ def test_all_problems_are_told_at_once_each_with_its_line(write: Write) -> None:
             "site.d/1.toml:2: node.name: found \"-\" (a string); expected a name of letters, digits, '.', '_' and '-',"
             " at most 63"
         ),
+        'site.toml:2: redis.url: scheme "http"; expected one of redis://, rediss://, unix://, redis+sentinel://',
         'site.toml:3: redis.tiemout: unknown key; expected "timeout"',
         (
             "site.toml:5: orchestrator.threads: 2; expected 1 (an orchestrator decides in one thread; for more work add"
@@ -224,6 +225,46 @@ def test_a_file_that_may_not_be_read(write: Write) -> None:
     path = write("")
     path.chmod(stat.S_IWUSR)
     assert refused(path) == ["site.toml: Permission denied; expected a file that can be read"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "redis.urll = 'redis://a'\nredis.embedded = false",  # not: false without a url
+        "redis.host = 'a'\nredis.password_file = '/p'",  # not: set, with no url
+        "redis.url = 5\nredis.ca_file = '/ca'",
+        "redis.url = 'redis://a'\nredis.embeded = true",
+        "orchestrator.lease.ttl = 10\norchestrator.lease.renew = '3s'",  # more than a third of the default
+        "orchestrator.lease.tll = '60s'\nredis.timeout = '20s'",
+        "redis.timeout = 1\norchestrator.lease = { ttl = '60s', renew = '1s' }",
+        "orchestrator.enabled = false\n[[worker]]\nname = 'a'\nthreads = 'x'",
+        "[[action]]\nname = 'a'\nargv = ['x', '{p}']\nparams.p = 'string'",
+        "[[action]]\nname = 'a'\nargv = ['x', '{p}']\nparms.p = {}",
+        "[[action]]\nname = 'a'\nargv = 'x {p}'\nparams.p = {}",
+        "[[action]]\nname = 'a'\nargv = ['x']\nretry = { attempts = 'x', backoff = '2m' }",
+    ],
+)
+def test_a_mistake_is_not_told_twice(write: Write, text: str) -> None:
+    assert len(refused(write(text))) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "places"),
+    [
+        ("redis.url = 'redis://:p@a'\nredis.x = 1", ["redis.url", "redis.x"]),
+        ("orchestrator.threads = 2\norchestrator.lease = 3", ["orchestrator.threads", "orchestrator.lease"]),
+        ("agent.state_dir = 'x'\nagent.stop_timeout = 3", ["agent.state_dir", "agent.stop_timeout"]),
+        ("[[worker]]\nname = 'a'\nqueues = []\nthreads = 0", ['worker "a": queues', 'worker "a": threads']),
+        (
+            "[[action]]\nname = 'a'\nargv = ['x', '{p}']\ntimeout = 5",
+            ['action "a": argv', 'action "a": timeout'],
+        ),
+    ],
+)
+def test_one_mistake_hides_no_other(write: Write, text: str, places: list[str]) -> None:
+    assert [
+        line.split(": ", 1)[1].startswith(place) for line, place in zip(refused(write(text)), places, strict=True)
+    ] == [True] * len(places)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from msgspec import Meta, Struct
 from chargehand.config.files import Merged, merge
 from chargehand.config.problems import ConfigError, KeyPath, Problem, shown
 from chargehand.config.quantities import format_duration, format_size, parse_duration, parse_size
-from chargehand.config.rules import broken_rules
+from chargehand.config.rules import broken_rules, inputs_of
 from chargehand.config.settings import Duration, Name, Settings, Size
 
 __all__ = ["ConfigError", "Loaded", "from_builtins", "load", "to_builtins"]
@@ -35,27 +35,23 @@ def load(path: str | Path | None = None) -> Loaded:
     absent, everything has a default).
     """
     merged = merge(path)
-    problems = list(merged.problems)
-    data = dict(merged.data)
-    for section, content in merged.data.items():
-        if section in _LISTS and section in _HINTS:
-            data[section] = _sound_items(section, content, merged, problems)
-        elif found := _check_section(section, content, merged):
-            problems += found
-            del data[section]  # its rules are not asked: what is missing would only repeat what is wrong
+    faults = _faults(merged)
+    data = _sound(merged.data, faults)
     data["node"] = {"name": _host_name(), **data.get("node", {})}
     data["redis"] = dict(data.get("redis", {}))
     if "url" not in data["redis"]:
         data["redis"].setdefault("embedded", True)
+    problems = [*merged.problems, *faults]
     try:
         settings = from_builtins(data)
     except msgspec.ValidationError as error:  # all values were checked but one: the host's name
         name = Problem(None, None, ("node", "name"), f'the host name is "{_host_name()}"', _described(Name), _NAME_IT)
         raise ConfigError([*problems, name._replace(file=merged.files[0] if merged.files else None)]) from error
-    broken = {problem.key[0] for problem in problems if problem.key}
+    broken = [fault.key if fault.meant in merged.origins else fault.meant or fault.key for fault in faults]
+    broken += [problem.key for problem in merged.problems if len(problem.key) == 1]
     for problem in broken_rules(settings):
-        about_an_item = problem.key[0] in _LISTS and len(problem.key) > 1  # only sound ones were asked
-        if about_an_item or broken.isdisjoint(_SECTIONS_OF_RULE.get(problem.key, problem.key[:1])):
+        # With a value that it reads in doubt, a rule would only repeat what is wrong.
+        if not any(_overlap(one, key) for one in broken for key in inputs_of(problem.key)):
             file, line = merged.origin(problem.key)
             problems.append(problem._replace(file=file, line=line))
     if problems:
@@ -94,10 +90,9 @@ def _encode(value: Any) -> str:
 _HINTS = typing.get_type_hints(Settings, include_extras=True)
 _LISTS = ("worker", "action")  # arrays of tables that merge by name
 
-#: Rules that compare keys of several sections: with one of these wrong, the rule has nothing to say.
-_SECTIONS_OF_RULE: dict[KeyPath, KeyPath] = {("redis", "timeout"): ("redis", "orchestrator")}
-
 _NAME_IT = "set node.name"
+_URL: KeyPath = ("redis", "url")
+_MEANT: dict[KeyPath, KeyPath] = {("redis", "host"): _URL, ("redis", "port"): _URL, ("redis", "db"): _URL}
 _ADVICE: dict[KeyPath, str] = {
     ("redis", "password"): "put the password into a file of its own and name that in redis.password_file",
     ("redis", "sentinel_password"): "put the password into a file of its own and name that in sentinel_password_file",
@@ -119,23 +114,50 @@ def _host_name() -> str:
 # -- types ----------------------------------------------------------------------------------------
 
 
-def _check_section(section: str, content: Any, merged: Merged) -> list[Problem]:
-    if section not in _HINTS:
-        return [_unknown((section,), _HINTS, merged)]
-    return _check(_HINTS[section], content, (section,), merged)
+def _faults(merged: Merged) -> list[Problem]:
+    """Every value that is not of its key's type, and every key that nobody knows; in disabled items too."""
+    found: list[Problem] = []
+    for section, content in merged.data.items():
+        if section not in _HINTS:
+            found.append(_unknown((section,), _HINTS, merged))
+        elif section in _LISTS:
+            (kind,) = typing.get_args(_HINTS[section])
+            for name, item in content.items():
+                found += _check_table(kind, item, (section, name), merged, whole=_enabled(item))
+        else:
+            found += _check(_HINTS[section], content, (section,), merged)
+    return found
 
 
-def _sound_items(section: str, items: dict[str, Any], merged: Merged, problems: list[Problem]) -> list[dict[str, Any]]:
-    """The enabled items without a problem; the problems of all, disabled ones too, go to `problems`."""
-    (kind,) = typing.get_args(_HINTS[section])
-    sound = []
-    for name, item in items.items():
-        enabled = item.get("enabled", True) is not False
-        found = _check_table(kind, item, (section, name), merged, whole=enabled)
-        problems += found
-        if enabled and not found:
-            sound.append(item)
-    return sound
+def _enabled(item: dict[str, Any]) -> bool:
+    return item.get("enabled", True) is not False
+
+
+def _sound(data: dict[str, Any], faults: list[Problem]) -> dict[str, Any]:
+    """The data without what is at fault: the rest is to be asked for more that is wrong."""
+    kept: dict[str, Any] = _without(data, [fault.key for fault in faults])
+    for section in _LISTS:
+        if section in kept:
+            (kind,) = typing.get_args(_HINTS[section])
+            needed = {field.name for field in msgspec.structs.fields(kind) if field.required}
+            kept[section] = [item for item in kept[section].values() if _enabled(item) and needed <= item.keys()]
+    return kept
+
+
+def _without(table: Any, keys: list[KeyPath]) -> Any:
+    if not isinstance(table, dict):
+        return table
+    gone = {key[0] for key in keys if len(key) == 1}
+    return {
+        name: _without(inner, [key[1:] for key in keys if len(key) > 1 and key[0] == name])
+        for name, inner in table.items()
+        if name not in gone
+    }
+
+
+def _overlap(one: KeyPath, other: KeyPath) -> bool:
+    shorter = min(len(one), len(other))
+    return one[:shorter] == other[:shorter]
 
 
 def _check(kind: Any, value: Any, key: KeyPath, merged: Merged) -> list[Problem]:
@@ -178,8 +200,12 @@ def _problem(key: KeyPath, found: str, expected: str, merged: Merged, advice: st
 
 
 def _unknown(key: KeyPath, known: dict[str, Any], merged: Merged) -> Problem:
-    advice = _ADVICE.get(key, "")
-    return _problem(key, "unknown key", "" if advice else _nearest(key[-1], known), merged, advice)
+    if key in _ADVICE:
+        return _problem(key, "unknown key", "", merged, _ADVICE[key])._replace(meant=_MEANT.get(key, ()))
+    close = _nearest(key[-1], known)
+    if close is None:
+        return _problem(key, "unknown key", f"one of {', '.join(sorted(known))}", merged)
+    return _problem(key, "unknown key", f'"{close}"', merged)._replace(meant=(*key[:-1], close))
 
 
 def _guilty(value: Any, message: str, key: KeyPath) -> str:
@@ -189,11 +215,11 @@ def _guilty(value: Any, message: str, key: KeyPath) -> str:
     return shown(key, value)
 
 
-def _nearest(name: str, known: dict[str, Any]) -> str:
+def _nearest(name: str, known: dict[str, Any]) -> str | None:
     import difflib  # noqa: PLC0415 - only for a mistake
 
     close = difflib.get_close_matches(name, known, n=1)
-    return f'"{close[0]}"' if close else f"one of {', '.join(sorted(known))}"
+    return close[0] if close else None
 
 
 def _described(kind: Any) -> str:

@@ -23,6 +23,7 @@ class Problem(NamedTuple):
     found: str
     expected: str
     advice: str = ""
+    meant: KeyPath = ()  # of an unknown key: the key that it probably is
 
     @property
     def place(self) -> str:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from chargehand.config.parameters import parameter_faults
-from chargehand.config.problems import Problem, shown
+from chargehand.config.problems import KeyPath, Problem, shown
 from chargehand.config.quantities import format_duration
 from chargehand.config.settings import (
     ActionSettings,
@@ -18,11 +18,46 @@ from chargehand.config.settings import (
 )
 from chargehand.config.urls import url_faults
 
-__all__ = ["HELD_SHARE", "broken_rules"]
+__all__ = ["HELD_SHARE", "broken_rules", "inputs_of"]
 
 HELD_SHARE = 0.8  # of the ttl: when a holder that could not renew steps down by itself
 
 _PLACE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+#: What a rule about the first key reads; "*" is the item's name. A key that is not here is read alone.
+_TIMERS: tuple[KeyPath, ...] = (("orchestrator", "lease"), ("redis", "timeout"))
+_COMMAND: tuple[KeyPath, ...] = (("action", "*", "argv"), ("action", "*", "params"), ("action", "*", "env"))
+_INPUTS: dict[KeyPath, tuple[KeyPath, ...]] = {
+    ("worker",): (("worker",), ("orchestrator", "enabled")),
+    ("orchestrator", "lease"): _TIMERS,
+    ("redis", "timeout"): _TIMERS,
+    ("redis", "url"): (("redis", "url"), ("redis", "username")),
+    ("redis", "key_file"): (("redis", "key_file"), ("redis", "cert_file"), ("redis", "url")),
+    **{
+        ("redis", name): (("redis", name), ("redis", "url"))
+        for name in (
+            "embedded",
+            "username",
+            "password_file",
+            "sentinel_username",
+            "sentinel_password_file",
+            "ca_file",
+            "cert_file",
+        )
+    },
+    ("action", "*", "argv"): _COMMAND,
+    ("action", "*", "params"): _COMMAND,
+    ("action", "*", "env"): _COMMAND,
+    ("action", "*", "retry"): (("action", "*", "retry"),),
+}
+
+
+def inputs_of(key: KeyPath) -> list[KeyPath]:
+    """All the keys that decide a problem which is told about this one."""
+    item = key[1] if len(key) > 1 else ""
+    general = (key[0], "*", *key[2:3]) if key[0] == "action" else key[:2]
+    return [tuple(item if part == "*" else part for part in one) for one in _INPUTS.get(general, (key,))]
 
 
 def broken_rules(settings: Settings) -> Iterator[Problem]:
