@@ -105,3 +105,29 @@ def chain(plan: Plan, length: int) -> None:
     with plan.sequence():
         for _ in range(length):
             plan.add(nothing)
+
+
+@action
+def huge() -> str:
+    return "x" * (1024 * 1024 + 1)
+
+
+@action
+def not_json() -> object:
+    return object()
+
+
+@action
+def exits() -> None:
+    raise SystemExit(3)
+
+
+@action
+def in_order(plan: Plan, path: str) -> None:
+    """a, then b and c at once, then d."""
+    with plan.sequence():
+        plan.add(note, path=path, text="a")
+        with plan.concurrence():
+            plan.add(note, path=path, text="b")
+            plan.add(note, path=path, text="c")
+        plan.add(note, path=path, text="d")

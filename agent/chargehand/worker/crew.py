@@ -174,7 +174,8 @@ class Crew:
         )
         if taken.entries:
             self._hand.add(taken.entries)
-            self._too_slow(line, taken.entries[free:])
+            if any(self._paces.get(entry.action, 1.0) > _FAST for _, entry in taken.entries[free:]):
+                self.give_back(line, leave=free)  # slow or unknown steps are for whoever can start them
         elif taken.drain:
             self._hand.wait_for_less(_BELL)
         else:
@@ -186,14 +187,9 @@ class Crew:
             return 0
         return _DEEP
 
-    def _too_slow(self, line: Line, extra: Sequence[tuple[str, Any]]) -> None:
-        """Give back prefetched steps whose action is slow or not known yet."""
-        if any(self._paces.get(entry.action, 1.0) > _FAST for _, entry in extra):
-            self.give_back(line)
-
-    def give_back(self, line: Line) -> None:
-        """Return what has not started."""
-        left = self._hand.unstarted()
+    def give_back(self, line: Line, leave: int = 0) -> None:
+        """Return what has not started, but for the first `leave` steps."""
+        left = self._hand.unstarted(leave)
         if left:
             steps = [(held.queue, held.entry) for held in left if held.queue is not None]
             give_back(line, self._keys, self._standing.incarnation, steps)

@@ -70,11 +70,12 @@ class Hand:
             self._held.pop(key, None)
             self._less.notify_all()
 
-    def unstarted(self) -> list[Held]:
-        """Take out of hand all that has not started and has a queue to go back to."""
+    def unstarted(self, leave: int = 0) -> list[Held]:
+        """Take out of hand what has not started and has a queue to go back to, but for the first `leave`."""
         with self._less:
-            left = [held for held in self._waiting if not held.lost and held.queue is not None]
-            self._waiting = deque(held for held in self._waiting if held.queue is None)
+            waiting = [held for held in self._waiting if not held.lost]
+            left = [held for held in waiting[leave:] if held.queue is not None]
+            self._waiting = deque(held for held in waiting if held not in left)
             for held in left:
                 self._held.pop(held.entry.key, None)
             self._less.notify_all()
