@@ -154,3 +154,12 @@ def test_step_aimed_at_a_node_waits_for_it(pair: tuple[Node, Node], client: Clie
     passive.start()
     assert client.wait(name, 60) is PlanState.SUCCEEDED
     assert client.output(name) == passive.name
+
+
+def test_stopping_agent_does_not_take_the_lock_back(pair: tuple[Node, Node]) -> None:
+    """It stands aside while another can take it, for the whole time that its own steps need."""
+    active, passive = pair
+    active.stop()
+    log = active.log.read_text()
+    assert log.count("active: epoch") == 1, log
+    passive.until_status("active (epoch 2)")

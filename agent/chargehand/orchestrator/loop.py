@@ -153,6 +153,9 @@ class Orchestrator:
             ears.call("SUBSCRIBE", self._keys.lease_channel)
             holder = ""
             while True:
+                if boottime() < self._reluctant_until and lease.is_free(line, self._keys):
+                    self._listen(line, ears, min(self._reluctant_until, boottime() + 0.2))
+                    continue
                 found = lease.acquire(
                     line,
                     self._keys,
@@ -186,11 +189,11 @@ class Orchestrator:
 
     def _listen(self, line: Line, ears: Line, until: float) -> None:
         """Wait for a release or the lease's end; go on beating meanwhile."""
-        while (now := boottime()) < until:
+        while boottime() < until:
             self._beat(line)
             if self._wait(min(until, self._beat_at), ears):
                 ears.read()
-                until = max(now, self._reluctant_until)
+                return
 
     # -- active -----------------------------------------------------------------------------------
 
@@ -285,11 +288,11 @@ class Orchestrator:
             request.fail("UnknownRequest", request.method)
 
     def _step_down(self, request: Request) -> None:
+        self._reluctant_until = boottime() + self._ttl  # another takes it while there is another
         held, self._held = self._held, None
         if held is None:
             request.answer()
             return
-        self._reluctant_until = boottime() + self._ttl  # another takes it while there is another
         if self._aside is None:
             self._aside = self._dialer.line()
         lease.release(self._aside, self._keys, held.token)

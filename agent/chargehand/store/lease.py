@@ -17,7 +17,7 @@ from chargehand.store.keys import Keys
 from chargehand.store.scripts import ACQUIRE, DIED, RELEASE
 from chargehand.wire import Died, encode
 
-__all__ = ["HELD_SHARE", "Held", "Waiting", "acquire", "epoch_of", "release", "report_death"]
+__all__ = ["HELD_SHARE", "Held", "Waiting", "acquire", "epoch_of", "is_free", "release", "report_death"]
 
 #: A holder that could not renew for this share of the ttl steps down: the rest is for clocks and the way.
 HELD_SHARE = 0.8
@@ -57,6 +57,11 @@ def acquire(line: Line, keys: Keys, *, incarnation: str, node: str, ttl: float, 
     if reply[0] == b"ACQUIRED":
         return Held(token, epoch_of(token), before + HELD_SHARE * ttl, reply[2])
     return Waiting(token, reply[3].decode(), int(reply[4]), max(0, reply[2]) / 1000)
+
+
+def is_free(line: Line, keys: Keys) -> bool:
+    """True when nobody holds the lease now. Only for one that would rather not take it."""
+    return not line.call("EXISTS", keys.lease)
 
 
 def release(line: Line, keys: Keys, token: str) -> bool:
