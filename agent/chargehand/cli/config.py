@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-import subprocess
+import re
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,10 +16,12 @@ from chargehand.cli.options import config_option, json_option, loaded, print_jso
 
 if TYPE_CHECKING:
     from chargehand.config.load import Loaded
+    from chargehand.config.settings import RedisSettings
 
 __all__ = ["config"]
 
-_IMPORT_TIME = 20.0  # seconds that all modules together get to be imported
+_FILES = ("password_file", "sentinel_password_file", "ca_file", "cert_file", "key_file")
+_SECRET = re.compile(r"pass|secret|token|key|credential", re.IGNORECASE)  # names in an action's environment
 
 
 @click.group()
@@ -46,15 +49,21 @@ def check(file: str | None, *, as_json: bool) -> int:
             print_json({"ok": False, "problems": [_described(problem) for problem in error.problems]})
             return 78
         raise
-    imports = _import_problems(found, file)
+    imports = _import_problems(found)
+    notes = _notes(found.settings.redis)
     if as_json:
-        print_json({"ok": not imports, "files": [str(path) for path in found.files], "imports": imports})
-    elif imports:
-        for problem in imports:
-            print(f"chargehand: {problem}", file=sys.stderr)
-    else:
-        print(f"ok: {_summary(found)}")
-    return 1 if imports else 0
+        files = [str(path) for path in found.files]
+        print_json({"ok": not imports, "problems": [], "files": files, "imports": imports, "notes": notes})
+        return 1 if imports else 0
+    for note in notes:
+        print(f"chargehand: note: {note}", file=sys.stderr)
+    for problem in imports:
+        print(f"chargehand: {problem}", file=sys.stderr)
+    if imports:
+        print("chargehand: the configuration is sound; workers start with it, degraded by this", file=sys.stderr)
+        return 1
+    print(f"ok: {_summary(found)}")
+    return 0
 
 
 @config.command()
@@ -65,14 +74,14 @@ def show(*, as_json: bool) -> None:
     from chargehand.config.load import to_builtins
 
     found = loaded()
-    plain = _without_none(to_builtins(found.settings))
+    plain = _for_eyes(to_builtins(found.settings))
     if as_json:
-        print_json({"settings": plain, "origins": found.origins})
+        files = [str(path) for path in found.files]
+        print_json({"files": files, "settings": plain, "origins": found.origins})
         return
     rows = list(_rows(plain, found))
     width = min(max(len(line) for line, origin in rows if origin), 70)
-    for line, origin in rows:
-        print(f"{line:<{width}}  # {origin}" if origin else line)
+    print("\n".join(f"{line:<{width}}  # {origin}" if origin else line for line, origin in rows).lstrip())
 
 
 @config.command()
@@ -86,15 +95,26 @@ def init(path: str | None, *, force: bool) -> None:
 
     target, _ = config_path(path)
     try:
-        flags = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if force else os.O_EXCL)
-        descriptor = os.open(target, flags, 0o640)
+        if force and target.exists():
+            # Whole or not at all: a node that reads it meanwhile sees the old file or the new one.
+            beside = target.with_name(f".{target.name}.new")
+            beside.unlink(missing_ok=True)
+            _create(beside, TEMPLATE)
+            beside.replace(target)
+        else:
+            _create(target, TEMPLATE)
     except FileExistsError:
         raise CliError(f"{target} exists already: --force replaces it") from None
     except OSError as error:
         raise CliError(f"cannot write {target}: {os.strerror(error.errno or 0)}") from error
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(TEMPLATE)
     print(f"wrote {target}; next: edit it, then `chargehand config check`")
+
+
+def _create(path: Path, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        os.fchmod(descriptor, 0o640)  # whatever the umask: the service's group reads it, others do not
+        file.write(text)
 
 
 def _described(problem: Any) -> dict[str, Any]:
@@ -109,20 +129,32 @@ def _described(problem: Any) -> dict[str, Any]:
     }
 
 
-def _import_problems(found: Loaded, file: str | None) -> list[str]:
-    if not found.settings.actions.modules:
-        return []
-    command = [sys.executable, "-m", "chargehand.config.probe", *([file] if file else [])]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_IMPORT_TIME, check=False)
-    except subprocess.TimeoutExpired:
-        names = ", ".join(found.settings.actions.modules)
-        return [f"the modules ({names}) were not imported within {_IMPORT_TIME:g} s"]
-    problems = done.stdout.splitlines()
-    if done.returncode and not problems:
-        last = done.stderr.strip().rpartition("\n")[2]
-        problems = [f"importing the modules ended a process: exit {done.returncode}" + (f' "{last}"' if last else "")]
-    return problems
+def _import_problems(found: Loaded) -> list[str]:
+    """What a worker would say of its modules, a line each."""
+    from chargehand.cli.modules import probe
+
+    actions = found.settings.actions
+    probed = probe(actions.path, actions.modules)
+    declared = {action.name for action in found.settings.action}
+    return [f'cannot import module "{module}": {error}' for module, error in probed.errors.items()] + [
+        f'action "{name}" is declared in TOML and in a module; the module\'s is used'
+        for name in probed.actions
+        if name in declared
+    ]
+
+
+def _notes(redis: RedisSettings) -> list[str]:
+    """Files that this user cannot read. Perhaps the service can, so this decides nothing."""
+    notes = []
+    for key in _FILES:
+        path = getattr(redis, key)
+        if path is None:
+            continue
+        try:
+            os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
+        except OSError as error:
+            notes.append(f"redis.{key}: {path} cannot be read here: {os.strerror(error.errno or 0)}")
+    return notes
 
 
 def _summary(found: Loaded) -> str:
@@ -133,40 +165,55 @@ def _summary(found: Loaded) -> str:
     return f"{files}; node {settings.node.name}, executor {settings.executor.name}, {where}; workers: {groups}"
 
 
-def _without_none(value: Any) -> Any:
-    """TOML has no word for nothing: what is not set is not shown."""
-    if isinstance(value, dict):
-        return {key: _without_none(inner) for key, inner in value.items() if inner is not None}
+def _for_eyes(value: Any) -> Any:
+    """Without what is not set (TOML has no word for nothing) and without what may be a secret."""
     if isinstance(value, list):
-        return [_without_none(inner) for inner in value]
-    return value
+        return [_for_eyes(inner) for inner in value]
+    if not isinstance(value, dict):
+        return value
+    shown = {key: _for_eyes(inner) for key, inner in value.items() if inner is not None}
+    if isinstance(shown.get("env"), dict):
+        shown["env"] = {name: "***" if _SECRET.search(name) else text for name, text in shown["env"].items()}
+    return shown
 
 
 def _rows(settings: dict[str, Any], found: Loaded) -> Iterator[tuple[str, str]]:
     """Lines of TOML, each with where its value comes from (headers: nothing)."""
     for section, content in settings.items():
-        if isinstance(content, list):
-            for item in content:
-                yield f"\n[[{section}]]", ""
-                for key, value in item.items():
-                    yield _line(key, value), _origin((section, item["name"], key), found)
-        else:
-            yield f"\n[{section}]", ""
-            for key, value in content.items():
-                yield _line(key, value), _origin((section, key), found)
+        for item in content if isinstance(content, list) else [content]:
+            listed = isinstance(content, list)
+            yield f"\n[[{section}]]" if listed else f"\n[{section}]", ""
+            where = (section, item["name"]) if listed else (section,)
+            for key, value in item.items():
+                yield from _lines((key,), value, (*where, key), found)
 
 
-def _line(key: str, value: Any) -> str:
-    """One key on one line."""
+def _lines(key: tuple[str, ...], value: Any, path: tuple[str, ...], found: Loaded) -> Iterator[tuple[str, str]]:
+    """A line a value; one in a table by its dotted key, for it may come from a file of its own."""
+    if isinstance(value, dict) and value:
+        for name, inner in value.items():
+            yield from _lines((*key, name), inner, (*path, name), found)
+    else:
+        dotted = ".".join(_literal({part: 0}).rpartition(" = ")[0] for part in key)
+        yield f"{dotted} = {_literal({'value': value}).partition(' = ')[2]}", _origin(path, found)
+
+
+def _literal(pair: dict[str, Any]) -> str:
+    """TOML of one key and its value, on one line."""
     import tomli_w
 
-    if isinstance(value, dict):
-        inner = ", ".join(_line(name, one) for name, one in value.items())
-        return f"{key} = {{ {inner} }}" if inner else f"{key} = {{}}"
-    text = " ".join(tomli_w.dumps({key: value}).split("\n")).strip()
-    return text.replace("[     ", "[").replace(",     ", ", ").replace(", ]", "]")
+    ((key, value),) = pair.items()
+    if isinstance(value, list):
+        return f"{key} = [{', '.join(_literal({'value': one}).partition(' = ')[2] for one in value)}]"
+    return f"{key} = {{}}" if value == {} else tomli_w.dumps(pair).strip()
 
 
-def _origin(key: tuple[str, ...], found: Loaded) -> str:
-    inner = [origin for name, origin in found.origins.items() if name.startswith(".".join(key) + ".")]
-    return found.origins.get(".".join(key)) or (inner[-1] if inner else "default")
+def _origin(path: tuple[str, ...], found: Loaded) -> str:
+    if "queues" in path:  # weights are one value, from one file
+        path = path[: path.index("queues") + 1]
+    default = "default"
+    if path == ("node", "name"):
+        default = "host name"
+    elif path == ("redis", "embedded") and found.settings.redis.embedded:
+        default = "default without a url"
+    return found.origins.get(".".join(path), default)

@@ -1,0 +1,285 @@
+"""`chargehand config` as a person meets it: the real command, its words and its exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+import textwrap
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from chargehand.cli.modules import probe
+from chargehand.config.load import from_builtins, load, to_builtins
+from support.configs import write_site
+
+
+def chargehand(*words: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "chargehand", *map(str, words)],
+        env={**os.environ, "CHARGEHAND_CONFIG": "", **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr + done.stdout
+    return done
+
+
+def module(directory: Path, name: str, text: str) -> None:
+    (directory / f"{name}.py").write_text(textwrap.dedent(text))
+
+
+# -- check ----------------------------------------------------------------------------------------
+
+
+def test_a_sound_configuration_is_one_line(tmp_path: Path) -> None:
+    path = write_site(tmp_path, 'node.name = "node-a"\n[redis]\nurl = "redis://redis"\n[[worker]]\nname = "hosts"')
+    for done in (
+        chargehand("config", "check", "--file", path),
+        chargehand("config", "check", "--config", path),
+        chargehand("--config", path, "config", "check"),
+        chargehand("config", "--config", path, "check"),
+        chargehand("config", "check", CHARGEHAND_CONFIG=str(path)),
+    ):
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout == (
+            f"ok: {path}; node node-a, executor default, redis://redis; workers: hosts (1 x 5 threads)\n"
+        )
+
+
+def test_every_problem_is_a_line_and_the_exit_code_is_78(tmp_path: Path) -> None:
+    path = write_site(
+        tmp_path,
+        "[orchestrator]\nthreads = 4\n[actions]\nmodule = []\n",
+        "redis.url = 'redis://:hunter2@a'\nagent.stop_timeout = 5",
+    )
+    done = chargehand("config", "check", "--file", path)
+    assert (done.returncode, done.stdout) == (78, "")
+    assert done.stderr.splitlines() == [
+        f"chargehand: {line}"
+        for line in (
+            (
+                f"{tmp_path}/site.d/1.toml:1: redis.url: a password in the URL; expected password_file = PATH"
+                " (a URL is shown in logs and status lines)"
+            ),
+            (
+                f"{tmp_path}/site.d/1.toml:2: agent.stop_timeout: found 5 (an integer); expected a duration with its"
+                ' unit, like "5s" (ms, s, m, h, d)'
+            ),
+            (
+                f"{path}:2: orchestrator.threads: 4; expected 1 (an orchestrator decides in one thread; for more work"
+                " add worker threads, or an executor)"
+            ),
+            f'{path}:4: actions.module: unknown key; expected "modules"',
+        )
+    ]
+    assert "hunter2" not in done.stderr
+    answer = json.loads(chargehand("config", "check", "--json", "--file", path).stdout)
+    assert answer["ok"] is False
+    first = answer["problems"][0]
+    assert first["file"] == f"{tmp_path}/site.d/1.toml"
+    assert (first["line"], first["key"], first["expected"]) == (1, "redis.url", "password_file = PATH")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "expected"),
+    [
+        (["check", "--file", "/nowhere/x.toml"], 78, "/nowhere/x.toml: no such file (name a file that exists"),
+        (["check", "--config", "/nowhere/x.toml"], 78, "/nowhere/x.toml: no such file"),
+        (["show", "--config", "/nowhere/x.toml"], 78, "/nowhere/x.toml: no such file"),
+        (["check", "--file", "/"], 78, "/: Is a directory"),
+        (["check", "--file"], 2, "--file"),
+        (["check", "--strict"], 2, "--strict"),
+        (["verify"], 2, "verify"),
+        (["init", "/nowhere/x.toml"], 1, "cannot write /nowhere/x.toml: No such file or directory"),
+        (["init", "a", "b"], 2, "b"),
+    ],
+)
+def test_what_is_typed_wrongly_is_told_in_a_line(words: list[str], code: int, expected: str) -> None:
+    done = chargehand("config", *words)
+    assert done.returncode == code
+    assert done.stderr.startswith("chargehand")
+    assert expected in done.stderr
+    assert len(done.stderr.splitlines()) <= 2
+
+
+@pytest.mark.parametrize("program", ["agent", "orchestrator", "worker"])
+def test_the_programs_refuse_the_same_configuration(tmp_path: Path, program: str) -> None:
+    path = write_site(tmp_path, "orchestrator.threads = 4")
+    for done in (chargehand(program, "--config", path), chargehand(program, CHARGEHAND_CONFIG=str(path))):
+        assert done.returncode == 78
+        assert done.stderr.startswith(f"chargehand: {path}:1: orchestrator.threads: 4; expected 1 (")
+
+
+# -- check: modules -------------------------------------------------------------------------------
+
+
+def test_modules_that_cannot_be_imported_are_named_and_degrade(tmp_path: Path) -> None:
+    module(tmp_path, "good", "print('noise')\nfrom chargehand import action\n@action\ndef df() -> None: ...\n")
+    module(tmp_path, "needs", "import sys\n\nimport no_such_library\n")
+    module(tmp_path, "broken", "def f(:\n")
+    module(tmp_path, "leaves", "import sys\nsys.exit(3)\n")
+    module(tmp_path, "dies", "import os\nos._exit(4)\n")
+    module(tmp_path, "killed", "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n")
+    names = ["good", "needs", "dies", "broken", "leaves", "killed", "absent"]
+    path = write_site(
+        tmp_path,
+        f"actions = {{ path = ['{tmp_path}'], modules = {names} }}\n[[action]]\nname = 'df'\nargv = ['/usr/bin/df']\n",
+    )
+    done = chargehand("config", "check", "--file", path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert sorted(done.stderr.splitlines()) == sorted(
+        f"chargehand: {line}"
+        for line in (
+            (
+                "cannot import module \"needs\": ModuleNotFoundError: No module named 'no_such_library'"
+                f" ({tmp_path}/needs.py:3)"
+            ),
+            f'cannot import module "broken": SyntaxError: invalid syntax ({tmp_path}/broken.py:1)',
+            'cannot import module "leaves": it exits with 3',
+            'cannot import module "dies": its import ends the process (exit 4)',
+            'cannot import module "killed": its import ends the process (signal SIGKILL)',
+            "cannot import module \"absent\": ModuleNotFoundError: No module named 'absent'",
+            'action "df" is declared in TOML and in a module; the module\'s is used',
+            "the configuration is sound; workers start with it, degraded by this",
+        )
+    )
+    answer = json.loads(chargehand("config", "check", "--json", "--file", path).stdout)
+    assert answer["ok"] is False
+    assert len(answer["imports"]) == 7
+
+
+def test_a_site_module_never_replaces_one_of_ours(tmp_path: Path) -> None:
+    module(tmp_path, "json", "raise RuntimeError('the wrong one')\n")
+    assert probe([str(tmp_path)], ["json"]).errors == {}
+
+
+def test_a_module_that_hangs_is_named_and_so_are_the_untried(tmp_path: Path) -> None:
+    module(tmp_path, "quick", "")
+    module(tmp_path, "hangs", "import signal\nsignal.pause()\n")
+    errors = probe([str(tmp_path)], ["quick", "hangs", "later"], limit=3.0).errors
+    assert errors == {"hangs": "its import did not end within 3 s", "later": "not tried: hangs took all the time"}
+
+
+def test_what_a_module_starts_neither_delays_the_check_nor_outlives_it(tmp_path: Path) -> None:
+    mark = tmp_path / "pid"
+    module(
+        tmp_path,
+        "starts",
+        f"""
+        import pathlib, subprocess, threading
+        child = subprocess.Popen(["sleep", "600"])
+        pathlib.Path({str(mark)!r}).write_text(str(child.pid))
+        threading.Thread(target=threading.Event().wait).start()
+        """,
+    )
+    assert probe([str(tmp_path)], ["starts"], limit=30.0).errors == {}
+    stat_of_it = Path(f"/proc/{mark.read_text()}/stat")
+    try:
+        state = stat_of_it.read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return
+    assert state == "Z"  # ended; whoever adopted it has not reaped it yet
+
+
+def test_unreadable_files_are_a_note_not_an_error(tmp_path: Path) -> None:
+    path = write_site(tmp_path, "[redis]\nurl = 'redis://a'\npassword_file = '/nowhere/password'\n")
+    done = chargehand("config", "check", "--file", path)
+    assert done.returncode == 0
+    assert done.stderr == (
+        "chargehand: note: redis.password_file: /nowhere/password cannot be read here: No such file or directory\n"
+    )
+    assert done.stdout.startswith("ok: ")
+
+
+# -- show -----------------------------------------------------------------------------------------
+
+SITE = """\
+[redis]
+url = "redis://chargehand@redis.example.com"
+password_file = "/etc/chargehand/redis.password"
+[orchestrator]
+lease = { ttl = "8s" }
+[[worker]]
+name = "hosts"
+queues = { "remote.execution" = 3, default = 1 }
+[[action]]
+name = "df"
+argv = ["/usr/bin/df", "{path}", 'a "quoted" \\ one']
+params.path = { default = "/", pattern = "^/.*$" }
+env = { LANG = "C", API_TOKEN = "hunter2" }
+"""
+
+
+def test_show_says_where_each_value_comes_from(tmp_path: Path) -> None:
+    path = write_site(tmp_path, SITE, 'worker = [{ name = "hosts", threads = 9 }]')
+    done = chargehand("config", "show", "--config", path)
+    assert (done.returncode, done.stderr) == (0, "")
+    said = {" ".join(line.split()) for line in done.stdout.splitlines()}
+    assert said >= {
+        f'url = "redis://chargehand@redis.example.com" # {path}:2',
+        f'password_file = "/etc/chargehand/redis.password" # {path}:3',
+        f'lease.ttl = "8s" # {path}:5',
+        'lease.renew = "1s" # default',
+        f'queues."remote.execution" = 3 # {path}:8',
+        f"threads = 9 # {tmp_path}/site.d/1.toml:1",
+        f'env.API_TOKEN = "***" # {path}:13',
+        "embedded = false # default",
+    }
+    assert any(line.startswith("name = ") and line.endswith(" # host name") for line in said)
+    assert "hunter2" not in done.stdout
+    # It is TOML, and loads as the same settings (but for what is masked).
+    again = tmp_path / "again.toml"
+    again.write_text(done.stdout.replace("***", "hunter2"))
+    assert load(again).settings == load(path).settings
+
+
+def test_show_as_json(tmp_path: Path) -> None:
+    path = write_site(tmp_path, SITE)
+    answer = json.loads(chargehand("config", "show", "--json", "--config", path).stdout)
+    assert answer["files"] == [str(path)]
+    assert answer["origins"]["redis.url"] == f"{path}:2"
+    assert answer["settings"]["action"][0]["env"] == {"LANG": "C", "API_TOKEN": "***"}
+    assert from_builtins(answer["settings"]).orchestrator == load(path).settings.orchestrator
+
+
+# -- init -----------------------------------------------------------------------------------------
+
+
+def test_init_writes_a_file_that_is_the_defaults(tmp_path: Path) -> None:
+    path = tmp_path / "chargehand.toml"
+    umask = os.umask(0o077)
+    try:
+        done = chargehand("config", "init", path)
+    finally:
+        os.umask(umask)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    empty = tmp_path / "empty.toml"
+    empty.write_text("")
+    assert to_builtins(load(path).settings) == to_builtins(load(empty).settings)
+    assert chargehand("config", "check", "--file", path).returncode == 0
+
+
+def test_init_replaces_nothing_unasked(tmp_path: Path) -> None:
+    path = tmp_path / "site.toml"
+    path.write_text("mine = 1")
+    done = chargehand("config", "init", path)
+    assert (done.returncode, done.stderr) == (1, f"chargehand: {path} exists already: --force replaces it\n")
+    assert path.read_text() == "mine = 1"
+    assert chargehand("config", "init", "--force", path).returncode == 0
+    assert tomllib.loads(path.read_text()).keys() == {"node", "executor", "redis", "agent", "orchestrator", "actions"}
+    assert [one.name for one in tmp_path.iterdir()] == ["site.toml"]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
+def test_init_writes_where_the_configuration_is_looked_for(tmp_path: Path) -> None:
+    assert chargehand("config", "init", CHARGEHAND_CONFIG=str(tmp_path / "a.toml")).returncode == 0
+    assert chargehand("--config", tmp_path / "b.toml", "config", "init").returncode == 0
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["a.toml", "b.toml"]
