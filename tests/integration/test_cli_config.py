@@ -16,6 +16,7 @@ import pytest
 from chargehand.cli.modules import probe
 from chargehand.config.load import from_builtins, load, to_builtins
 from support.configs import write_site
+from support.programs import until
 
 
 def chargehand(*words: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -180,12 +181,14 @@ def test_what_a_module_starts_neither_delays_the_check_nor_outlives_it(tmp_path:
         """,
     )
     assert probe([str(tmp_path)], ["starts"], limit=30.0).errors == {}
-    stat_of_it = Path(f"/proc/{mark.read_text()}/stat")
+    until("what it started ends", lambda: _ended(int(mark.read_text())))
+
+
+def _ended(pid: int) -> bool:
     try:
-        state = stat_of_it.read_text().rpartition(")")[2].split()[0]
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"  # nobody has reaped it yet
     except FileNotFoundError:
-        return
-    assert state == "Z"  # ended; whoever adopted it has not reaped it yet
+        return True
 
 
 def test_unreadable_files_are_a_note_not_an_error(tmp_path: Path) -> None:
