@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -12,6 +11,7 @@ import click
 
 import chargehand
 from chargehand.cli.errors import told
+from chargehand.cli.options import config_option
 
 __all__ = ["app", "run"]
 
@@ -65,12 +65,10 @@ class Commands(click.Group):
 
 
 @click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--config", metavar="PATH", help="Configuration file [env: CHARGEHAND_CONFIG].")
+@config_option
 @click.version_option(chargehand.__version__, prog_name="chargehand", message="%(prog)s %(version)s")
-def app(config: str | None) -> None:
+def app() -> None:
     """Run tasks on a group of nodes, and keep running them when nodes, processes or the network fail."""
-    if config is not None:
-        os.environ["CHARGEHAND_CONFIG"] = config
 
 
 def run() -> int:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chargehand.cli.errors import CliError
-from chargehand.cli.options import config_option, json_option, loaded, print_json
+from chargehand.cli.options import config_option, file_path, json_option, loaded, print_json
 
 if TYPE_CHECKING:
     from chargehand.config.load import Loaded
@@ -31,7 +31,7 @@ def config() -> None:
 
 
 @config.command()
-@click.option("--file", "file", metavar="FILE", help="Check this file instead of the configured one.")
+@click.option("--file", "file", metavar="FILE", type=file_path, help="Check this file instead of the configured one.")
 @json_option
 @config_option
 def check(file: str | None, *, as_json: bool) -> int:
@@ -85,7 +85,7 @@ def show(*, as_json: bool) -> None:
 
 
 @config.command()
-@click.argument("path", required=False)
+@click.argument("path", required=False, type=file_path)
 @click.option("--force", is_flag=True, help="Replace a file that exists.")
 @config_option
 def init(path: str | None, *, force: bool) -> None:

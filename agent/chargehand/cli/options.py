@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from chargehand.config.load import Loaded
     from chargehand.config.settings import Settings
 
-__all__ = ["config_option", "json_option", "loaded", "print_json", "reachable"]
+__all__ = ["config_option", "file_path", "json_option", "loaded", "print_json", "reachable"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -28,11 +28,19 @@ def config_option(function: F) -> F:
     return click.option(
         "--config",
         metavar="PATH",
+        type=file_path,
         callback=keep,
         expose_value=False,
         is_eager=True,
         help="Configuration file [env: CHARGEHAND_CONFIG].",
     )(function)
+
+
+def file_path(value: str) -> str:
+    """The type of a path that is not empty: an unset variable in a script must not mean the default file."""
+    if not value:
+        raise click.BadParameter("an empty path names no file")
+    return value
 
 
 def json_option(function: F) -> F:
