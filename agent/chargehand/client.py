@@ -17,9 +17,9 @@ import hashlib
 import secrets
 import socket
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from chargehand.actions import Action
 from chargehand.config.settings import Settings
@@ -31,6 +31,8 @@ from chargehand.store.keys import Keys
 from chargehand.store.submission import PlanView, Prepared
 
 __all__ = ["Client", "SubmitRefused", "WaitTimeout", "plan_id"]
+
+T = TypeVar("T")
 
 _PERSIST = 30.0  # seconds that a submission is tried again while Redis is away
 _LOOK = 5.0  # seconds: a waiting client looks at the state so often, whatever it hears
@@ -155,10 +157,10 @@ class Client:
 
     def read(self, plan: str, *, steps: bool = True) -> PlanView | None:
         """All about a plan; None when there is none of that id."""
-        return submission.read_plan(self._connected(), self._keys, plan, steps=steps)
+        return self._ask(lambda line: submission.read_plan(line, self._keys, plan, steps=steps))
 
     def list(self, *, state: str | None = None, most: int = 50) -> list[PlanView]:
-        return submission.listing(self._connected(), self._keys, state=state, most=most)
+        return self._ask(lambda line: submission.listing(line, self._keys, state=state, most=most))
 
     def resume(self, plan: str) -> None:
         """Run the failed steps of a paused plan again."""
@@ -175,6 +177,15 @@ class Client:
         import msgspec  # noqa: PLC0415 - small, and only here
 
         return msgspec.json.decode(result.output)
+
+    def _ask(self, question: Callable[[Line], T]) -> T:
+        """Ask; once more on a new connection when the one we had has ended since."""
+        if self._line is not None:
+            try:
+                return question(self._line)
+            except Unavailable:
+                self.close()
+        return question(self._connected())
 
     def _connected(self) -> Line:
         if self._line is None:

@@ -53,8 +53,10 @@ def start_program(place: Path, server: Server) -> Iterator[Callable[..., Program
     """Start an orchestrator or worker by itself."""
     programs: list[Program] = []
 
-    def start(*argv: str, node: str = "node-a", name: str = "", extra: str = "", url: str = "") -> Program:
-        config = write_config(place, url or server.url, node=node, extra=extra)
+    def start(
+        *argv: str, node: str = "node-a", name: str = "", extra: str = "", url: str = "", lease: str = ""
+    ) -> Program:
+        config = write_config(place, url or server.url, node=node, extra=extra, lease=lease)
         programs.append(Program(place, config, *argv, name=name))
         return programs[-1]
 

@@ -49,6 +49,7 @@ class Heart:
         self._member = member
         self._line: Line | None = None
         self._now = threading.Event()
+        self._anew = threading.Lock()
         self._beaten = time.monotonic()
         self._owned_compare: threading.Event | None = None
         self.outage = ""  # why Redis cannot be reached; empty while it can
@@ -100,10 +101,11 @@ class Heart:
             standing.serve()
             return
         in_hand = self._hand.all()
+        incarnation = standing.incarnation
         try:
-            answer = beat(line, self._keys, standing.incarnation, self._member(), self._child.machine)
+            answer = beat(line, self._keys, incarnation, self._member(), self._child.machine)
         except Gone:
-            self.start_anew(standing.incarnation)
+            self.start_anew(incarnation)  # unless the thread that takes was told first
             self._now.set()
             return
         self._beaten = time.monotonic()
@@ -136,11 +138,12 @@ class Heart:
 
     def start_anew(self, incarnation: str) -> None:
         """This incarnation was reaped: end what runs and register as a new one."""
-        if incarnation != self._standing.incarnation:
-            return
-        log.warning("gone: %s was reaped; ending %d steps, starting anew", incarnation, len(self._hand))
-        self._standing.renew()
-        self.registered = False
+        with self._anew:
+            if incarnation != self._standing.incarnation:
+                return
+            log.warning("gone: %s was reaped; ending %d steps, starting anew", incarnation, len(self._hand))
+            self._standing.renew()
+            self.registered = False
         for held in self._hand.all():
             self._drop(held)
         self.beat_now()
