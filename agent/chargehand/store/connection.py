@@ -22,8 +22,18 @@ from redis.connection import (
     SSLConnection,
     parse_url,
 )
+from redis.exceptions import (
+    AskError,
+    ClusterDownError,
+    MasterDownError,
+    MovedError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError, Sentinel
 
@@ -35,17 +45,8 @@ __all__ = ["Command", "Dialer", "Full", "Line", "Refused", "Unavailable"]
 Command = tuple[Any, ...]
 
 #: Answers of a server that is there but cannot serve: a fail-over, a start, a broken cluster. Not our mistake.
-_NOT_NOW = (
-    "TRYAGAIN",
-    "ASK",
-    "MOVED",
-    "CLUSTERDOWN",
-    "READONLY",
-    "LOADING",
-    "MASTERDOWN",
-    "BUSY",
-    "UNBLOCKED",
-)
+_NOT_NOW = (ReadOnlyError, MasterDownError, ClusterDownError, TryAgainError, AskError, MovedError)
+_NOT_NOW_WORDS = ("TRYAGAIN", "CLUSTERDOWN", "READONLY", "LOADING", "MASTERDOWN", "BUSY ", "UNBLOCKED")
 
 
 class Unavailable(Exception):
@@ -205,12 +206,12 @@ class Line:
 
     def _translate(self, error: Exception) -> Exception:
         text = str(error)
+        if isinstance(error, OutOfMemoryError) or "OOM " in text:
+            return Full(f"{self._name}: out of memory (maxmemory reached)")
         if isinstance(error, ResponseError):
-            if text.startswith("OOM") or "OOM " in text:
-                return Full(f"{self._name}: out of memory (maxmemory reached)")
-            if text.startswith(_NOT_NOW) or any(f" {word} " in text for word in ("READONLY", "MASTERDOWN")):
-                return Unavailable(f"{self._name}: {text}")
-            return Refused(f"{self._name}: {text}")
+            # redis-py knows some answers by class, others by their first word, and those in a script by neither.
+            not_now = isinstance(error, _NOT_NOW) or any(word in text.partition("(")[0] for word in _NOT_NOW_WORDS)
+            return (Unavailable if not_now else Refused)(f"{self._name}: {text}")
         return Unavailable(f"{self._name}: {_reason(error)}")
 
 

@@ -363,5 +363,5 @@ def said(status: int) -> str:
 
 def own_argv(*arguments: str) -> list[str]:
     """The command for one of our own programs, on the interpreter that runs us."""
-    isolated = ["-I"] if sys.flags.isolated else []
+    isolated = ["-I"] if sys.flags.isolated else ["-P"]  # never import from where we happen to stand
     return [sys.executable, *isolated, "-m", "chargehand", *arguments]
