@@ -14,11 +14,14 @@ _PROGRAMS = {
 
 def main() -> int:
     words = sys.argv[1:]
-    if words and words[0] in _PROGRAMS:
-        return _run_program(words[0], words[1:])
-    from chargehand.cli.app import run
+    try:
+        if words and words[0] in _PROGRAMS:
+            return _run_program(words[0], words[1:])
+        from chargehand.cli.app import run
 
-    return run()
+        return run()
+    except KeyboardInterrupt:  # perhaps while still importing
+        return 130
 
 
 def _run_program(name: str, words: list[str]) -> int:
@@ -27,10 +30,9 @@ def _run_program(name: str, words: list[str]) -> int:
     try:
         code: int = import_module(_PROGRAMS[name]).main(words)
     except ConfigError as error:
-        print(f"chargehand: {error}", file=sys.stderr)
+        for problem in error.problems:
+            print(f"chargehand: {problem}", file=sys.stderr)
         return 78  # EX_CONFIG: systemd does not start it again for it
-    except KeyboardInterrupt:
-        return 130
     return code
 
 

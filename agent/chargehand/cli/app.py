@@ -71,6 +71,12 @@ def app() -> None:
     """Run tasks on a group of nodes, and keep running them when nodes, processes or the network fail."""
 
 
+#: A group called without a command. Click before 8.2 has no error for it: it prints the help by itself.
+_NO_WORDS: tuple[type[click.UsageError], ...] = tuple(
+    kind for kind in (getattr(click.exceptions, "NoArgsIsHelpError", None),) if kind is not None
+)
+
+
 def run() -> int:
     """The command line's exit code; every expected error is a line or a few on stderr, never a traceback."""
     return told(lambda: _invoke(app.main))
@@ -79,6 +85,9 @@ def run() -> int:
 def _invoke(main: Callable[..., Any]) -> int:
     try:
         code = main(prog_name="chargehand", standalone_mode=False)
+    except _NO_WORDS as error:  # the help, as it is
+        print(error.format_message(), file=sys.stderr)
+        return 2
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx is not None else "chargehand"
         print(f"{where}: {error.format_message()}", file=sys.stderr)

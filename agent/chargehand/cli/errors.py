@@ -31,22 +31,41 @@ _EXPECTED = {
 
 
 def told(run: Callable[[], int]) -> int:
+    """Run a command; its exit code, or the one of the error that it ended with."""
     try:
-        return run()
+        code = run()
+        sys.stdout.flush()  # here, where a full disk or a reader that left can still be told or kept quiet
     except CliError as error:
         return _say(str(error), error.code)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # The reader has gone (`| head`): nothing more can be said, and the interpreter must not try either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except Exception as error:
+        _drop_output()
+        return 1
+    except Exception as error:  # sorted by name below; what is not expected goes on as it is
         for kind in type(error).__mro__:
             found = _EXPECTED.get(f"{kind.__module__}.{kind.__qualname__}")
             if found is not None:
                 return _say(found[0] + str(error), found[1])
+        if isinstance(error, OSError) and error.errno is not None:
+            return _failed(error)
         raise
+    return code
+
+
+def _failed(error: OSError) -> int:
+    """What the machine refused, with the file that it was about; without one it was our own output."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _drop_output()
+    what = "the output" if error.filename is None else error.filename
+    return _say(f"{what}: {os.strerror(error.errno or 0)}", 1)
+
+
+def _drop_output() -> None:
+    """Nothing more can be written, and the interpreter must not try either when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _say(message: str, code: int) -> int:
