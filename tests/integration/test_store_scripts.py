@@ -14,7 +14,7 @@ from chargehand.plan.commit import Commit, Corpse, StateWrite
 from chargehand.plan.life import PlanState
 from chargehand.store import lease
 from chargehand.store.committing import commit_command
-from chargehand.store.connection import Full, Line
+from chargehand.store.connection import Full, Line, Unavailable
 from chargehand.store.keys import Keys
 from chargehand.store.lease import Held, Waiting
 from chargehand.store.membership import Gone, Member, NodeNameTaken, beat, register
@@ -24,7 +24,7 @@ from chargehand.store.work import Finish, finish, give_back, take
 from chargehand.wire import Definition, Entry, Extra, Finished, Policy, Result, Step, read_entry, step_key, write_entry
 from support.faults import counted_once
 from support.programs import Program, until
-from support.server import Server
+from support.server import Server, free_port
 
 Start = Callable[..., Program]
 KEYS = Keys("default")
@@ -395,6 +395,22 @@ class TestNodeName:
         line.call("DEL", KEYS.node("node-a"))
         beat(line, KEYS, "w1", Member("worker", "node-a", "worker", 1, 0, "0"), "one")
         assert line.call("PTTL", KEYS.node("node-a")) > 0
+
+
+class TestNotNow:
+    def test_replica(self, line: Line) -> None:
+        """A server that was demoted in a fail-over refuses to write: not our mistake, and not for ever."""
+        worker(line)
+        fill(line, entry(0), entry(1))
+        line.call("REPLICAOF", "127.0.0.1", free_port())
+        with pytest.raises(Unavailable):
+            line.call("SET", "key", "value")
+        with pytest.raises(Unavailable):
+            taken(line)
+        with pytest.raises(Unavailable):
+            hold(line)
+        line.call("REPLICAOF", "NO", "ONE")
+        assert taken(line) == [0]
 
 
 def fill_up(line: Line) -> None:
