@@ -131,3 +131,8 @@ def in_order(plan: Plan, path: str) -> None:
             plan.add(note, path=path, text="b")
             plan.add(note, path=path, text="c")
         plan.add(note, path=path, text="d")
+
+
+@action
+def stamp() -> float:
+    return time.time()
