@@ -25,6 +25,7 @@ __all__ = [
     "Action",
     "ActionError",
     "BadInput",
+    "Planning",
     "Retry",
     "StepInfo",
     "Unretriable",
@@ -49,6 +50,10 @@ class BadInput(ActionError):
 
 class Unretriable(Exception):
     """Raise this from an action (or derive from it) when no further attempt can help."""
+
+
+class Planning:
+    """What the first parameter of a planning action is; `Plan` derives from it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,13 +157,9 @@ class Action(Generic[P, R]):
     @property
     def plans(self) -> bool:
         """True when its first parameter is a `Plan`."""
-        from chargehand.planner import Plan  # noqa: PLC0415 - the planner knows actions; a plan's type is asked for late
-
         first = next(iter(inspect.signature(self.function).parameters.values()), None)
-        if first is None:
-            return False
-        hint = _hints(self.function).get(first.name)
-        return hint is Plan
+        hint = _hints(self.function).get(first.name) if first is not None else None
+        return isinstance(hint, type) and issubclass(hint, Planning)
 
     @property
     def parameters(self) -> Mapping[str, _Parameter]:

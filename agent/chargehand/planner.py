@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from chargehand.actions import Action, ActionError, BadInput
+from chargehand.actions import Action, ActionError, BadInput, Planning
 from chargehand.wire import MAX_INPUT, Definition, Policy, Step, encode
 
 __all__ = ["Output", "Plan"]
@@ -59,7 +59,7 @@ class _Frame:
             self.exits |= exits
 
 
-class Plan:
+class Plan(Planning):
     """A plan while it is made. Not thread-safe."""
 
     def __init__(self, label: str, actions: Mapping[str, Action[..., Any]] | None = None) -> None:

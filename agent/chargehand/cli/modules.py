@@ -58,7 +58,7 @@ def _run(path: Sequence[str], modules: Sequence[str], deadline: float) -> tuple[
     """What one process answered, and its exit status: None when it was out of time."""
     process = subprocess.Popen(
         # -P: the directory that the check is called from is not where workers find modules.
-        [sys.executable, "-P", "-m", "chargehand.config.probe"],
+        [sys.executable, "-P", "-m", "chargehand.cli.probe"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

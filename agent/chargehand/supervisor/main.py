@@ -44,8 +44,9 @@ def main(argv: list[str]) -> int:
     try:
         settings = load(config).settings
     except ConfigError as error:
-        print(f"chargehand: {error}", file=sys.stderr)
-        notifier.send(f"STATUS=configuration refused: {error}")
+        for problem in error.problems:
+            print(f"chargehand: {problem}", file=sys.stderr)
+        notifier.send(f"STATUS=configuration refused: {error.problems[0]}")
         return EX_CONFIG
     try:
         agent = Agent(settings, notifier, _watchdog())

@@ -1,4 +1,4 @@
-"""`python -m chargehand.config.probe`: import modules in a process that can be thrown away.
+"""`python -m chargehand.cli.probe`: import modules in a process that can be thrown away.
 
 Asked on stdin, one JSON object: `{"path": [...], "modules": [...]}`. Answered on stdout, one JSON object a
 line: `{"module": NAME, "error": TEXT or null, "actions": [...]}` for each module as soon as it is known, with
