@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from chargehand.client import Client, WaitTimeout
+from chargehand.client import Client
 from chargehand.plan.life import PlanState
 from chargehand.store.connection import Line
 from chargehand.store.keys import Keys
@@ -103,11 +103,6 @@ def test_under_living_connections(programs: list[Program], client: Client, serve
     assert set(lines_of(lines)) == {f"{plan}/{step}" for plan in range(PLANS) for step in range(LENGTH)}
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=WaitTimeout,
-    reason="a leader with nothing to commit does not compare the commit number, and reads on behind the event",
-)
 def test_to_before_an_event_was_read(programs: list[Program], client: Client, server: Server, place: Path) -> None:
     """Nothing happens after it: what stands in the inbox again must be read all the same."""
     orchestrator = programs[0]

@@ -204,16 +204,16 @@ class TestLease:
 
     def test_renew(self, line: Line) -> None:
         held = hold(line, ttl=0.5)
-        assert line.call(*RENEW([KEYS.lease], held.token, 5_000))[0] == b"OK"
+        assert line.call(*RENEW([KEYS.lease, KEYS.head], held.token, 5_000))[0] == b"OK"
         assert line.call("PTTL", KEYS.lease) > 1_000
 
     def test_renew_of_a_lost_lease(self, line: Line) -> None:
         held = hold(line)
         line.call("DEL", KEYS.lease)
-        assert line.call(*RENEW([KEYS.lease], held.token, 5_000))[0] == b"LOST"
+        assert line.call(*RENEW([KEYS.lease, KEYS.head], held.token, 5_000))[0] == b"LOST"
         assert line.call("EXISTS", KEYS.lease) == 0, "not taken again silently"
         later = hold(line, "other")
-        assert line.call(*RENEW([KEYS.lease], held.token, 5_000))[0] == b"LOST"
+        assert line.call(*RENEW([KEYS.lease, KEYS.head], held.token, 5_000))[0] == b"LOST"
         assert line.call("GET", KEYS.lease).decode() == later.token
 
     def test_death_notice_frees_only_the_dead_ones_lease(self, line: Line) -> None:

@@ -182,11 +182,13 @@ class Reign:
         before = boottime()
         if not force and before - self._renewed < self._renew_every:
             return
-        answer = self._line.call(*RENEW([self._keys.lease], self._held.token, round(self._ttl * 1000)))
+        answer = self._line.call(*RENEW([self._keys.lease, self._keys.head], self._held.token, round(self._ttl * 1000)))
         self._hearing.heard(boottime(), answer[1])
         if answer[0] != b"OK":
             raise Deposed("the lease ran out or is another's")
         self._extend(before)
+        if answer[2] != self._seq:
+            raise Forget(f"the data is at commit {answer[2]}, not at {self._seq}: it went back in time")
 
     def _extend(self, before: float) -> None:
         self._held.extend(before, self._ttl)

@@ -196,10 +196,11 @@ class Crew:
 
     def _lose_line(self, error: Exception) -> None:
         log.debug("taking waits: %s", error)
-        if self._line is not None:
+        if self._line is not None:  # it may be only this connection: a new one is tried at once
             self._line.close()
             self._line = None
-        time.sleep(0.2)  # the heart reports the outage; here it is enough not to spin
+        else:
+            time.sleep(0.2)  # the heart reports the outage; here it is enough not to spin
 
     # -- running ----------------------------------------------------------------------------------
 
