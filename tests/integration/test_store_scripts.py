@@ -415,7 +415,7 @@ class TestNotNow:
 
 def fill_up(line: Line) -> None:
     """Redis has no room from here on, as an operator's limit makes it."""
-    line.batch([("CONFIG", "SET", "maxmemory-policy", "noeviction"), ("CONFIG", "SET", "maxmemory", "1mb")])
+    line.batch([("CONFIG", "SET", "maxmemory-policy", "noeviction"), ("CONFIG", "SET", "maxmemory", "100kb")])
     with pytest.raises(Full):
         line.call("SET", "more", "x")
 

@@ -91,18 +91,27 @@ class Server:
 
     def wipe(self) -> None:
         """All data is lost (the server must be stopped)."""
-        for name in ("appendonlydir", "dump.rdb"):
-            path = self.directory / name
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+        for path in self._data(self.directory):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def snapshot(self, to: Path) -> None:
         """Copy the data as it stands on disk now."""
-        shutil.copytree(self.directory / "appendonlydir", to)
+        to.mkdir()
+        self._copy(self.directory, to)
 
     def restore(self, source: Path) -> None:
         """Put an earlier copy of the data in place (the server must be stopped)."""
         self.wipe()
-        shutil.copytree(source, self.directory / "appendonlydir")
+        self._copy(source, self.directory)
+
+    def _data(self, directory: Path) -> list[Path]:
+        """A directory of files since Redis 7, one file before."""
+        names = ("appendonlydir", "appendonly.aof", "dump.rdb")
+        return [path for name in names if (path := directory / name).exists()]
+
+    def _copy(self, source: Path, to: Path) -> None:
+        for path in self._data(source):
+            if path.is_dir():
+                shutil.copytree(path, to / path.name)
+            else:
+                shutil.copy(path, to / path.name)

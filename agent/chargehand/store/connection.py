@@ -7,6 +7,7 @@ every failure of the connection, and every answer that means "not now", is one e
 from __future__ import annotations
 
 import os
+import re
 import socket
 import time
 from collections.abc import Sequence
@@ -46,7 +47,7 @@ Command = tuple[Any, ...]
 
 #: Answers of a server that is there but cannot serve: a fail-over, a start, a broken cluster. Not our mistake.
 _NOT_NOW = (ReadOnlyError, MasterDownError, ClusterDownError, TryAgainError, AskError, MovedError)
-_NOT_NOW_WORDS = ("TRYAGAIN", "CLUSTERDOWN", "READONLY", "LOADING", "MASTERDOWN", "BUSY ", "UNBLOCKED")
+_NOT_NOW_WORDS = re.compile(r"(?:^|[\s-])(TRYAGAIN|CLUSTERDOWN|READONLY|LOADING|MASTERDOWN|BUSY|UNBLOCKED)\b")
 
 
 class Unavailable(Exception):
@@ -210,7 +211,7 @@ class Line:
             return Full(f"{self._name}: out of memory (maxmemory reached)")
         if isinstance(error, ResponseError):
             # redis-py knows some answers by class, others by their first word, and those in a script by neither.
-            not_now = isinstance(error, _NOT_NOW) or any(word in text.partition("(")[0] for word in _NOT_NOW_WORDS)
+            not_now = isinstance(error, _NOT_NOW) or _NOT_NOW_WORDS.search(text)
             return (Unavailable if not_now else Refused)(f"{self._name}: {text}")
         return Unavailable(f"{self._name}: {_reason(error)}")
 
