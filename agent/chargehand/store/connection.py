@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+import ssl
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,7 +35,6 @@ from redis.exceptions import (
     ResponseError,
     TryAgainError,
 )
-from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError, Sentinel
 
@@ -227,7 +227,11 @@ def _secret(path: str | None) -> str | None:
     try:
         return Path(path).read_text(encoding="utf-8").strip()
     except OSError as error:
-        raise RedisConnectionError(f"cannot read {path}: {os.strerror(error.errno or 0)}") from error
+        raise _NoSecret(f"cannot read {path}: {os.strerror(error.errno or 0)}") from error
+
+
+class _NoSecret(RedisError):
+    """The message says it all."""
 
 
 def _reason(error: Exception) -> str:
@@ -238,8 +242,12 @@ def _reason(error: Exception) -> str:
         return "no sentinel knows a master"
     if isinstance(error, redis.exceptions.TimeoutError | TimeoutError):
         return "no answer in time"
+    if isinstance(error, _NoSecret):
+        return str(error)
     cause: BaseException | None = error
     while cause is not None:
+        if isinstance(cause, ssl.SSLError):  # an OSError whose number means something else
+            return f"TLS: {getattr(cause, 'verify_message', '') or cause.reason or cause}"
         if isinstance(cause, OSError) and cause.errno:
             return os.strerror(cause.errno) if not isinstance(cause, socket.gaierror) else str(cause.args[-1])
         cause = cause.__cause__ or cause.__context__

@@ -1,0 +1,133 @@
+"""Ways to reach Redis: a user with a password from a file, a socket, TLS with client certificates, Sentinel."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from chargehand.config.settings import Duration, RedisSettings
+from chargehand.store.connection import Dialer, Line, Unavailable
+from support.programs import Program, until, write_config
+from support.server import Server, binary, free_port
+
+
+@pytest.fixture
+def extra_server(place: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    running: list[subprocess.Popen[bytes]] = []
+
+    def start(*options: str) -> subprocess.Popen[bytes]:
+        log = (place / f"extra-{len(running)}.log").open("wb")
+        running.append(subprocess.Popen([binary(), *options], stdout=log, stderr=log, cwd=place))
+        log.close()
+        return running[-1]
+
+    yield start
+    for one in running:
+        one.terminate()
+        one.wait()
+
+
+def connected(settings: RedisSettings) -> Line:
+    line: list[Line] = []
+
+    def dial() -> bool:
+        try:
+            line.append(Dialer(settings).line())
+        except Unavailable:
+            return False
+        return True
+
+    until("the server answers", dial)
+    assert line[0].call("PING") in {"PONG", b"PONG"}
+    return line[0]
+
+
+def test_user_and_password_file(place: Path, server: Server) -> None:
+    line = server.line()
+    line.call(
+        "ACL", "SETUSER", "chargehand", "on", ">s3cret", "~chargehand:*", "resetchannels", "&chargehand:*", "+@all"
+    )
+    secret = place / "password"
+    secret.write_text("s3cret\n")
+    settings = RedisSettings(url=server.url, username="chargehand", password_file=str(secret))
+    assert connected(settings).call("ACL", "WHOAMI") == b"chargehand"
+    secret.write_text("wrong")
+    with pytest.raises(Unavailable, match="login refused") as caught:
+        Dialer(settings).line()
+    assert "wrong'" not in str(caught.value)
+    secret.unlink()
+    with pytest.raises(Unavailable, match=f"cannot read {secret}: No such file or directory"):
+        Dialer(settings).line()
+
+
+def test_unreadable_password_is_degraded_not_an_exit(place: Path, server: Server) -> None:
+    """Exit 78 is for the TOML alone."""
+    config = write_config(place, server.url, node="node-a")
+    config.write_text(config.read_text().replace("[redis]", f'[redis]\npassword_file = "{place}/nothing"'))
+    program = Program(place, config, "orchestrator")
+    try:
+        program.role("waiting")
+        assert f"cannot read {place}/nothing: No such file or directory" in program.fields["X_CHARGEHAND_REDIS"]
+        server.line().call("CONFIG", "SET", "requirepass", "late")
+        (place / "nothing").write_text("late")
+        program.role("active")
+    finally:
+        program.stop()
+
+
+def test_unix_socket(place: Path, extra_server: Callable[..., object]) -> None:
+    extra_server("--port", "0", "--unixsocket", str(place / "r.sock"), "--save", "")
+    connected(RedisSettings(url=f"unix://{place}/r.sock"))
+
+
+def test_tls_with_client_certificates(place: Path, extra_server: Callable[..., object]) -> None:
+    openssl = shutil.which("openssl")
+    assert openssl is not None, "openssl is needed to make certificates"
+    linked = subprocess.run(["ldd", binary()], capture_output=True, text=True, check=False).stdout
+    if "libssl" not in linked:
+        pytest.skip(f"{binary()} is built without TLS")
+
+    def certificate(name: str, *more: str) -> None:
+        subprocess.run(
+            [
+                *(openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={name}"),
+                *("-keyout", f"{name}.key", "-out", f"{name}.crt", *more),
+            ],
+            cwd=place,
+            check=True,
+            capture_output=True,
+        )
+
+    certificate("ca")
+    issued = ("-CA", "ca.crt", "-CAkey", "ca.key", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1")
+    certificate("server", *issued, "-addext", "basicConstraints=critical,CA:FALSE")
+    certificate("client", *issued, "-addext", "basicConstraints=critical,CA:FALSE")
+    port = free_port()
+    extra_server(
+        *("--port", "0", "--tls-port", str(port), "--save", ""),
+        *("--tls-cert-file", "server.crt", "--tls-key-file", "server.key", "--tls-ca-cert-file", "ca.crt"),
+    )
+    url = f"rediss://127.0.0.1:{port}/0"
+    files = {"cert_file": f"{place}/client.crt", "key_file": f"{place}/client.key"}
+    connected(RedisSettings(url=url, ca_file=f"{place}/ca.crt", **files))
+    with pytest.raises(Unavailable, match="TLS: .*certificate"):
+        Dialer(RedisSettings(url=url, **files)).line()
+
+
+def test_sentinel(place: Path, server: Server, extra_server: Callable[..., object]) -> None:
+    port = free_port()
+    config = place / "sentinel.conf"
+    config.write_text(
+        f"port {port}\nsentinel monitor main 127.0.0.1 {server.port} 1\nsentinel down-after-milliseconds main 1000\n"
+    )
+    config.chmod(0o600)
+    extra_server(str(config), "--sentinel")
+    line = connected(RedisSettings(url=f"redis+sentinel://127.0.0.1:{port}/main/0", timeout=Duration(1)))
+    line.call("SET", "seen", "1")
+    assert server.line().call("GET", "seen") == b"1"
+    with pytest.raises(Unavailable, match="no sentinel knows a master"):
+        Dialer(RedisSettings(url=f"redis+sentinel://127.0.0.1:{port}/other/0")).line()
