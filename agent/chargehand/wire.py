@@ -40,6 +40,7 @@ __all__ = [
     "decode",
     "decode_event",
     "encode",
+    "is_newer",
     "read_entry",
     "read_key",
     "step_key",
@@ -175,6 +176,24 @@ def decode_event(data: bytes) -> Event:
 
 def decode(data: bytes | Raw, into: type[T]) -> T:
     return msgspec.json.decode(data, type=into)
+
+
+class _Format(Struct):
+    format: int = FORMAT
+
+
+_format_decoder = msgspec.json.Decoder(_Format)
+
+
+def is_newer(definition: Raw) -> bool:
+    """True when it was written by a later version: to be left alone, for one that can read it."""
+    # A definition of our own format does not mention it, so nothing is decoded twice on the hot path.
+    if b'"format"' not in memoryview(definition).tobytes():
+        return False
+    try:
+        return _format_decoder.decode(definition).format > FORMAT
+    except msgspec.MsgspecError:
+        return False
 
 
 def step_key(plan: str, step: int, attempt: int) -> str:

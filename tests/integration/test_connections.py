@@ -114,7 +114,7 @@ def test_tls_with_client_certificates(place: Path, extra_server: Callable[..., o
     url = f"rediss://127.0.0.1:{port}/0"
     files = {"cert_file": f"{place}/client.crt", "key_file": f"{place}/client.key"}
     connected(RedisSettings(url=url, ca_file=f"{place}/ca.crt", **files))
-    with pytest.raises(Unavailable, match="TLS: .*certificate"):
+    with pytest.raises(Unavailable, match=r"TLS: .*certificate"):
         Dialer(RedisSettings(url=url, **files)).line()
 
 

@@ -146,3 +146,22 @@ def test_status_says_since_when_and_why(start_node: Callable[..., Node], server:
     server.start()
     node.until_status("active (epoch")
     assert node.agent.poll() is None
+
+
+def test_exclusive_step_ends_when_its_worker_is_cut_off(
+    executor: list[Program], client: Client, server: Server, place: Path
+) -> None:
+    """Before 8 s of silence could have it started elsewhere."""
+    plan = client.plan("exclusive")
+    plan.add("never_twice", path=str(place / "lines"))
+    name = client.submit(plan)
+    until("it runs", (place / "lines").exists)
+    server.stop()
+    until("it was ended", lambda: "ended" in (place / "lines").read_text(), timeout=8.0)
+    server.start()
+    assert client.wait(name, 30) is PlanState.PAUSED
+    view = client.read(name)
+    assert view is not None
+    assert view.steps[0].error is not None
+    assert view.steps[0].error.message == "cut off from Redis: it must not run twice at once"
+    assert (place / "lines").read_text().split() == ["started", "ended"]

@@ -136,3 +136,14 @@ def in_order(plan: Plan, path: str) -> None:
 @action
 def stamp() -> float:
     return time.time()
+
+
+@action(exclusive=True)
+def never_twice(path: str) -> None:
+    """Runs until it is ended."""
+    note(path, "started")
+    try:
+        while True:
+            time.sleep(0.01)
+    finally:
+        note(path, "ended")

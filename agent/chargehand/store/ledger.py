@@ -12,7 +12,7 @@ from chargehand.plan.run import DefinitionError, PlanRun, StepRecord
 from chargehand.store.connection import Command, Line
 from chargehand.store.keys import Keys
 from chargehand.store.membership import Member
-from chargehand.wire import Definition, Event, Step, decode_event
+from chargehand.wire import Definition, Event, Step, Submitted, decode_event, is_newer
 
 __all__ = ["BATCH", "Head", "Ledger", "Loaded"]
 
@@ -61,6 +61,10 @@ class Ledger:
                     event = decode_event(data)
                 except msgspec.MsgspecError:
                     strange.append(data)
+                else:
+                    if isinstance(event, Submitted) and is_newer(event.definition):
+                        strange.append(data)
+                        event = None
                 events.append((position.decode(), event))
         return events, strange
 
