@@ -7,18 +7,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from chargehand.actions import Action, BadInput
+from chargehand.config.parameters import value_fault
 from chargehand.config.settings import ActionSettings, Parameter
 from chargehand.wire import Policy
 
 __all__ = ["CommandAction"]
 
 _PLACE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
-_KINDS: dict[str, tuple[type, ...]] = {
-    "string": (str,),
-    "integer": (int,),
-    "number": (int, float),
-    "boolean": (bool,),
-}
 
 
 class CommandAction(Action[..., Any]):
@@ -63,21 +58,9 @@ class CommandAction(Action[..., Any]):
         return checked
 
     def _check(self, name: str, parameter: Parameter, value: Any) -> Any:
-        where = f"action {self.name!r}, parameter {name!r}"
-        if not isinstance(value, _KINDS[parameter.type]) or (isinstance(value, bool) and parameter.type != "boolean"):
-            raise BadInput(f"{where}: expected {parameter.type}, got {value!r}")
-        if isinstance(value, str):
-            if "\0" in value:
-                raise BadInput(f"{where}: {value!r} holds a NUL character")
-            if parameter.pattern is not None and not re.fullmatch(parameter.pattern, value):
-                raise BadInput(f"{where}: {value!r} does not match {parameter.pattern!r}")
-        if parameter.choices is not None and value not in parameter.choices:
-            raise BadInput(f"{where}: {value!r} is none of {parameter.choices}")
-        if isinstance(value, int | float):
-            if parameter.minimum is not None and value < parameter.minimum:
-                raise BadInput(f"{where}: {value!r} is less than {parameter.minimum:g}")
-            if parameter.maximum is not None and value > parameter.maximum:
-                raise BadInput(f"{where}: {value!r} is more than {parameter.maximum:g}")
+        fault = value_fault(parameter, value)
+        if fault is not None:
+            raise BadInput(f"action {self.name!r}, parameter {name!r}: {value!r}; expected {fault}")
         return value
 
     def argv(self, inputs: Mapping[str, Any]) -> list[str]:

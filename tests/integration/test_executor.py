@@ -197,7 +197,7 @@ class TestCommands:
         }
 
     def test_parameter_is_one_argument_and_checked(self, client: Client) -> None:
-        with pytest.raises(Exception, match=r"parameter 'text': '\$\(reboot\)' does not match"):
+        with pytest.raises(Exception, match=r"parameter 'text': '\$\(reboot\)'; expected a match of its pattern"):
             run(client, "say", text="$(reboot)")
 
     def test_outputs_of_steps_are_checked_too(self, client: Client) -> None:

@@ -1,4 +1,4 @@
-"""Whether the declaration of a parameter holds together. Pure."""
+"""Whether the declaration of a parameter holds together, and whether a value will do. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from chargehand.config.settings import Parameter
 
-__all__ = ["parameter_faults"]
+__all__ = ["parameter_faults", "value_fault"]
 
 _TYPES: dict[str, tuple[type, ...]] = {"string": (str,), "integer": (int,), "number": (int, float), "boolean": (bool,)}
 _SAFE = 2**63  # integers travel as JSON, and many readers of JSON hold no larger ones
@@ -40,15 +40,21 @@ def parameter_faults(parameter: Parameter) -> Iterator[tuple[str, str, str]]:
         if fault := _fault(parameter, choice):
             yield "choices", _text(choice), fault
     if parameter.default is not None:
-        fault = _fault(parameter, parameter.default)
-        if fault is None and parameter.choices is not None and parameter.default not in parameter.choices:
-            fault = f"one of choices ({', '.join(_text(choice) for choice in parameter.choices)})"
+        fault = value_fault(parameter, parameter.default)
         if fault:
             yield "default", _text(parameter.default), fault
 
 
-def _fault(parameter: Parameter, value: object) -> str | None:
+def value_fault(parameter: Parameter, value: object) -> str | None:
     """What is expected instead of this value; None when it will do."""
+    fault = _fault(parameter, value)
+    if fault is None and parameter.choices is not None and value not in parameter.choices:
+        fault = f"one of choices ({', '.join(_text(choice) for choice in parameter.choices)})"
+    return fault
+
+
+def _fault(parameter: Parameter, value: object) -> str | None:
+    """The same, but for choices."""
     if not isinstance(value, _TYPES[parameter.type]) or isinstance(value, bool) != (parameter.type == "boolean"):
         return f"{'an' if parameter.type == 'integer' else 'a'} {parameter.type}, as its type says"
     if isinstance(value, str):

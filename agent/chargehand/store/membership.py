@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from chargehand.store.connection import Line
 from chargehand.store.keys import Keys
-from chargehand.store.scripts import BEAT, REGISTER
+from chargehand.store.scripts import BEAT
 from chargehand.wire import encode
 
 __all__ = [
@@ -62,21 +62,19 @@ class Beat(NamedTuple):
     owned: frozenset[str]  # step keys
 
 
-def register(line: Line, keys: Keys, incarnation: str, member: Member, machine: str) -> int:
-    """Returns Redis' TIME in ms. Raises `NodeNameTaken`."""
-    reply = line.call(
-        *REGISTER([keys.members, keys.beats, keys.node(member.node)], incarnation, encode(member), machine, CLAIM_MS)
-    )
-    if reply[0] == b"TAKEN":
-        raise NodeNameTaken(reply[1].decode())
-    now: int = reply[1]
-    return now
+def register(line: Line, keys: Keys, incarnation: str, member: Member, machine: str) -> Beat:
+    """Become known; the first heartbeat. Raises `NodeNameTaken`."""
+    return _beat(line, keys, incarnation, member, machine, first=True)
 
 
 def beat(line: Line, keys: Keys, incarnation: str, member: Member, machine: str) -> Beat:
     """Raises `Gone`, `NodeNameTaken`."""
+    return _beat(line, keys, incarnation, member, machine, first=False)
+
+
+def _beat(line: Line, keys: Keys, incarnation: str, member: Member, machine: str, *, first: bool) -> Beat:
     names = [keys.members, keys.beats, keys.node(member.node), keys.own(incarnation)]
-    reply = line.call(*BEAT(names, incarnation, encode(member), machine, CLAIM_MS))
+    reply = line.call(*BEAT(names, incarnation, encode(member), machine, CLAIM_MS, "1" if first else "0"))
     if reply[0] == b"GONE":
         raise Gone(incarnation)
     if reply[0] == b"TAKEN":

@@ -1,8 +1,9 @@
--- A heartbeat, stamped with Redis' own time. Answers what the caller owns, for it to compare.
+-- A heartbeat, stamped with Redis' own time; the first one registers. A node name belongs to one machine at a time.
 -- KEYS  1 members  2 beats  3 the node's claim  4 own
--- ARGV  as register.lua
--- Reply {'OK', now ms, step keys owned} or {'GONE'} (never registered, or reaped since) or {'TAKEN', machine id}
-if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then
+-- ARGV  1 incarnation  2 who it is and how busy, JSON  3 machine id  4 how long a claim lives without a beat, ms
+--       5 '1' to register, else only a member may beat
+-- Reply {'OK', now ms, step keys owned} | {'GONE'} (never registered, or reaped since) | {'TAKEN', id of the other machine}
+if ARGV[5] ~= '1' and redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then
   return {'GONE'}
 end
 local claim = redis.call('GET', KEYS[3])
