@@ -227,3 +227,14 @@ def test_executors_with_separate_names_are_separate(start_program: Start, server
             assert client.output(plans[name]) == f"node-{name}"
             assert len(client.list()) == 1
     assert plans["one"] != plans["two"]
+
+
+def test_executors_in_separate_databases_are_separate(start_program: Start, server: Server) -> None:
+    """The same executor name in another database is another executor, though they share the server's channels."""
+    first = start_program("orchestrator", node="node-a")
+    second = start_program("orchestrator", node="node-b", url=server.url.removesuffix("/0") + "/1")
+    for program in (first, second):
+        program.role("active")
+    first.stop()
+    assert second.running
+    assert "passive" not in second.log.read_text()
