@@ -163,3 +163,22 @@ def test_stopping_agent_does_not_take_the_lock_back(pair: tuple[Node, Node]) -> 
     log = active.log.read_text()
     assert log.count("active: epoch") == 1, log
     passive.until_status("active (epoch 2)")
+
+
+def test_handover_under_load(pair: tuple[Node, Node], client: Client) -> None:
+    """While answers never stop coming, the agent is heard all the same: the lock goes before the work is done."""
+    active, passive = pair
+    plan = client.plan("much")
+    for _ in range(60_000):
+        plan.add("nothing")
+    name = client.submit(plan)
+    until(
+        "it is under way", lambda: (view := client.read(name, steps=False)) and view.counts.get("succeeded", 0) > 3_000
+    )
+    active.agent.terminate()
+    passive.until_status("active (epoch 2)")
+    view = client.read(name, steps=False)
+    assert view is not None
+    assert view.state == "running"
+    assert client.wait(name, 60) is PlanState.SUCCEEDED
+    assert active.stop() == 0

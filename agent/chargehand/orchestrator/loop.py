@@ -48,6 +48,7 @@ class Orchestrator:
         self._reluctant_until = 0.0
         self._beat_at = 0.0
         self._careful = False
+        self._reigning = False
         self._member = Member(
             kind="orchestrator",
             node=child.node,
@@ -76,6 +77,7 @@ class Orchestrator:
                 except Forget as why:
                     log.warning("memory dropped: %s", why)
                     self._disconnect()
+                    self._wait(boottime() + _RECONNECT[0])  # whatever it was, not in a tight circle
         except Ending:
             self._resign()
             return 0
@@ -216,15 +218,20 @@ class Orchestrator:
         self._child.reached()
         self._tell_active(self._held.epoch, 0)
         log.info("active: epoch %d", self._held.epoch)
+        self._reigning = True
         try:
             while True:
                 reign.turn()
         except Forget as why:
             self._careful = why.careful
             raise
+        finally:
+            self._reigning = False
 
     def _tend(self, line: Line, queued: int | None) -> None:
-        """Between turns, when the line is free: ping, beat, report."""
+        """Between turns, when the line is free: hear the agent, ping, beat, report."""
+        for request in self._child.requests():  # under load there is always an answer, and `_wait` never waits
+            self._serve(request)
         self._child.ping()
         self._beat(line)
         if queued is not None:
@@ -293,8 +300,13 @@ class Orchestrator:
         if held is None:
             request.answer()
             return
-        if self._aside is None:
-            self._aside = self._dialer.line()
-        lease.release(self._aside, self._keys, held.token)
+        try:
+            if self._aside is None:
+                self._aside = self._dialer.line()
+            lease.release(self._aside, self._keys, held.token)
+        except (Unavailable, Full, Refused) as error:
+            self._aside = None
+            log.warning("lease not released: %s", error)  # it runs out by itself: nobody renews it any more
         request.answer()
-        raise Deposed("stepped down as asked")
+        if self._reigning:
+            raise Deposed("stepped down as asked")
