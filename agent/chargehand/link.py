@@ -25,9 +25,11 @@ class LinkError(Exception):
 class Link:
     """One end. Never blocks, but for `receive_first`."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, *, largest: int = _LARGEST) -> None:
+        """`largest`: bytes that may arrive without having been taken."""
         connection.setblocking(False)
         self._socket = connection
+        self._largest = largest
         self._in = bytearray()
         self._out = bytearray()
         self._ended = False
@@ -112,8 +114,8 @@ class Link:
                 self._ended = True
                 return
             self._in += data
-            if len(self._in) > _LARGEST:
-                raise LinkError(f"a message of more than {_LARGEST} bytes")
+            if len(self._in) > self._largest:
+                raise LinkError(f"more than {self._largest} bytes at once")
 
     def _next(self) -> dict[str, Any] | None:
         end = self._in.find(b"\0")

@@ -17,6 +17,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
+from chargehand.linux.tree import MARK
+
 __all__ = ["Process", "spawn"]
 
 _SETPRIV = shutil.which("setpriv")
@@ -88,19 +90,22 @@ def spawn(
     """Start `argv`. Raises `OSError` naming the program when it cannot be started.
 
     `foreign`: a program that does not know us, so setpriv (util-linux) has the kernel end it with us; our own
-    programs ask for that themselves.
+    programs ask for that themselves. It carries our mark, so that what it leaves behind is found (`linux.tree`).
     """
     if threading.current_thread() is not threading.main_thread():
         raise RuntimeError("spawn on the main thread only: see the module's docstring")
     command = list(argv)
+    environment = dict(env)
     if foreign:
+        if MARK in os.environ:
+            environment.setdefault(MARK, os.environ[MARK])
         command[0] = _find(command[0], env.get("PATH"))
         if _SETPRIV is not None:
             command = [_SETPRIV, "--pdeathsig", "KILL", "--", *command]
     popen = subprocess.Popen(
         command,
         bufsize=0,
-        env=dict(env),
+        env=environment,
         stdin=stdin,
         stdout=stdout,
         stderr=stderr,

@@ -16,14 +16,16 @@ from typing import Any
 
 from chargehand.config.load import to_builtins
 from chargehand.config.settings import Settings
+from chargehand.linux import tree
 from chargehand.linux.parent import become_subreaper
 from chargehand.notify import Notifier
-from chargehand.supervisor.child import Child, Spec, own_argv
+from chargehand.supervisor.child import Child, Spec, notify_path, own_argv
 from chargehand.supervisor.control import Control, socket_path
 from chargehand.supervisor.deaths import Deaths
 from chargehand.supervisor.life import Event, State
 from chargehand.supervisor.memory import Memory, Notice
 from chargehand.supervisor.server import Server
+from chargehand.supervisor.sockets import checked
 from chargehand.supervisor.status import NodeReport, is_ready, state_word, status_line
 
 __all__ = ["Agent"]
@@ -34,6 +36,8 @@ _ORCHESTRATOR_WATCHDOG = 3.0  # seconds; below the lease's ttl, so that a hung o
 _WORKER_WATCHDOG = 30.0
 _EXTEND = 10.0  # seconds that each EXTEND_TIMEOUT_USEC asks for
 _SERVER_HEAD_START = 5.0  # seconds that the others wait for the embedded server at most
+_SAVE_AGAIN = 10.0  # seconds until the state directory is tried again after it could not be written
+_READ_WRITE = selectors.EVENT_READ | selectors.EVENT_WRITE
 
 
 class Phase(IntEnum):
@@ -68,6 +72,7 @@ class Agent:
         self._status_due = True
         self._ping_at = 0.0
         self._extend_at = 0.0
+        self._save_at = 0.0
         self._signals: list[int] = []
         self._selector = selectors.DefaultSelector()
         self._watched: dict[str, list[int]] = {}
@@ -95,9 +100,13 @@ class Agent:
         for group in settings.worker:
             for index in range(1, group.processes + 1):
                 name = group.name if group.processes == 1 else f"{group.name}-{index}"
-                specs.append(_worker(name, group.name))
+                while any(name == spec.name for spec in specs):  # a group "orchestrator", or "a-1" beside two of "a"
+                    name += "-worker"
+                specs.append(_worker(name, group.name, index))
         children = []
         for spec in specs:
+            if spec.own:
+                checked(notify_path(self._runtime_dir, spec.name))
             child = Child(spec, self._runtime_dir, given, random.random)
             child.born, child.buried, child.changed = self._on_born, self._on_buried, self._on_changed
             children.append(child)
@@ -129,12 +138,14 @@ class Agent:
             if fd in self._selector.get_map():
                 self._selector.unregister(fd)
         for fd, handler in wanted.items():
-            self._selector.register(fd, selectors.EVENT_READ, handler)
+            more = child.link is not None and fd == child.link.fileno() and child.link.sending
+            self._selector.register(fd, _READ_WRITE if more else selectors.EVENT_READ, handler)
         self._watched[child.name] = list(wanted)
 
     def _heard(self, child: Child) -> None:
+        sending = child.link is not None and child.link.sending
         child.heard()
-        if child.link is None:
+        if child.link is None or child.link.sending is not sending:
             self._watch(child)
 
     def _accept(self, _: float) -> None:
@@ -148,6 +159,10 @@ class Agent:
         self._control.serve(link)
         if link not in self._control.links:
             self._selector.unregister(fd)
+        else:
+            events = selectors.EVENT_WRITE if link.sending else selectors.EVENT_READ
+            if self._selector.get_key(fd).events != events:
+                self._selector.modify(fd, events, self._selector.get_key(fd).data)
 
     # -- the loop ---------------------------------------------------------------------------------
 
@@ -177,10 +192,16 @@ class Agent:
     def _turn(self) -> None:
         now = time.monotonic()
         for child in self._children:
+            if self._phase is not Phase.RUNNING and child.spec.own and child.state is State.IDLE:
+                child.handle(Event.STOP, now)  # what ends while we stop is not started again
             child.tick(now)
         self._release_others(now)
         self._reap_orphans()
-        self._look_for_previous()
+        self._sweep(now)
+        if self._memory.trouble and now >= self._save_at:
+            self._save_at = now + _SAVE_AGAIN
+            self._memory.save()
+            self._status_due = True
         self._deaths.tick(now, self._children)
         self._stop_on(now)
         self._tell(now)
@@ -202,6 +223,8 @@ class Agent:
             times.append(max(0.0, self._told_at + 1.0 - now))
         if self._memory.previous:
             times.append(0.1)
+        if self._memory.trouble:
+            times.append(self._save_at - now)
         if self._phase is not Phase.RUNNING:
             times.append(min(0.2, max(0.0, self._phase_until - now)))
         return max(0.0, min(times, default=3600.0))
@@ -228,10 +251,24 @@ class Agent:
                 return  # one of ours is reaped where its status is read
             os.waitpid(found.si_pid, os.WNOHANG)
 
-    def _look_for_previous(self) -> None:
-        """Children of the agent before us: their death is reported once they are surely gone."""
-        for remembered in list(self._memory.previous):
-            if not remembered.lives():
+    def _sweep(self, now: float) -> None:
+        """End what is left of children that died, of ours and of the agent before us; then their death counts.
+
+        One look at all processes serves every one of them.
+        """
+        dead = [child for child in self._children if child.sweeping]
+        previous = list(self._memory.previous)
+        if not dead and not previous:
+            return
+        left = tree.marked({one.incarnation for one in dead} | {one.notice.incarnation for one in previous})
+        for pid in left:
+            tree.kill(pid)
+        alive = set(left.values())
+        for child in dead:
+            if child.incarnation not in alive:
+                child.swept(now)
+        for remembered in previous:
+            if remembered.notice.incarnation not in alive and not remembered.lives():
                 log.info("previous_gone incarnation=%s", remembered.notice.incarnation)
                 self._memory.buried(remembered)
 
@@ -309,6 +346,7 @@ class Agent:
             ready_timeout=float(self._settings.agent.ready_timeout),
             was_ready=self._ready,
             stopping=self._phase is not Phase.RUNNING,
+            trouble=self._memory.trouble,
         )
 
     def _tell(self, now: float) -> None:
@@ -368,5 +406,12 @@ class Agent:
         }
 
 
-def _worker(name: str, group: str) -> Spec:
-    return Spec(name, "worker", lambda: own_argv("worker", "--group", group), watchdog=_WORKER_WATCHDOG, stop_time=3.0)
+def _worker(name: str, group: str, index: int) -> Spec:
+    return Spec(
+        name,
+        "worker",
+        lambda: own_argv("worker", "--group", group),
+        environment={"CHARGEHAND_GROUP": group, "CHARGEHAND_INDEX": str(index)},
+        watchdog=_WORKER_WATCHDOG,
+        stop_time=3.0,
+    )

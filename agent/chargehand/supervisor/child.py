@@ -9,17 +9,20 @@ import sys
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from subprocess import SubprocessError
 from typing import Any
 
 from chargehand import link as links
 from chargehand.link import Link, LinkError
 from chargehand.linux.spawn import Process, spawn
+from chargehand.linux.tree import MARK
 from chargehand.notify import Receiver
 from chargehand.supervisor.life import LIFE, RUNNING, Action, Event, State
 from chargehand.supervisor.restart import HEALTHY_AFTER, Restarts
+from chargehand.supervisor.server import ServerError
 from chargehand.supervisor.status import ChildReport
 
-__all__ = ["Child", "Spec", "incarnation"]
+__all__ = ["Child", "Spec", "incarnation", "notify_path", "own_argv"]
 
 log = logging.getLogger("chargehand.agent")
 
@@ -172,18 +175,18 @@ class Child:
         self._pinged = self._probe_at = now
         self._ready_at = self._ready_until = 0.0
         environment = {key: value for key, value in os.environ.items() if key not in _PRIVATE}
+        environment[MARK] = self.incarnation
         inherited: list[int] = []
         theirs = None
         try:
             if self.spec.own:
-                self.receiver = Receiver(str(self._runtime_dir / f"{self.name}.notify"))
+                self.receiver = Receiver(str(notify_path(self._runtime_dir, self.name)))
                 self.link, theirs = links.pair()
                 inherited.append(theirs.fileno())
                 environment |= {
                     "NOTIFY_SOCKET": self.receiver.path,
                     "CHARGEHAND_LINK_FD": str(theirs.fileno()),
                     "CHARGEHAND_CHILD": self.name,
-                    "CHARGEHAND_INCARNATION": self.incarnation,
                 }
                 if self.spec.watchdog:
                     environment["WATCHDOG_USEC"] = str(round(self.spec.watchdog * 1_000_000))
@@ -191,7 +194,9 @@ class Child:
             self.process = spawn(
                 self.spec.argv(), env=environment, pass_fds=inherited, foreign=not self.spec.own, cwd="/"
             )
-        except Exception as error:
+        # A missing program or interpreter, no process or descriptor left, an argument that is none: the agent and
+        # its other children go on, and it is tried again by the restart policy.
+        except (OSError, ServerError, ValueError, SubprocessError) as error:
             self.last_words = f"cannot start: {error}"
             log.error("child_unstartable child=%s reason=%s", self.name, error)
             self._let_go()
@@ -236,6 +241,7 @@ class Child:
         status = self.process.ended()
         if status is None:
             return
+        self.notified(now)  # its last words may have arrived in the same moment
         if self._ready_at:
             self._ready_until = now
         words = self.fields.get("X_CHARGEHAND_ERROR", "")
@@ -265,9 +271,10 @@ class Child:
         self.handle(Event.NOTIFIED_READY, now)
 
     def heard(self) -> None:
-        """Its link is readable: answers, in the order of the requests."""
+        """Its link is readable, or takes more: answers, in the order of the requests."""
         if self.link is None:
             return
+        self.link.flush()
         try:
             messages, ended = self.link.receive()
         except LinkError as error:
@@ -286,6 +293,8 @@ class Child:
             return
         self._answers.append(answer)
         self.link.send({"method": f"io.chargehand.Child.{method}", "parameters": parameters})
+        if self.link.sending:
+            self.changed(self)
 
     # -- time -------------------------------------------------------------------------------------
 
@@ -302,14 +311,21 @@ class Child:
             self._probe_at = now + 0.05
             if self.spec.probe():
                 self._ready(now)
-        if self.state in {State.SWEEPING, State.CLOSING} and (self.process is None or self.process.tree_gone()):
-            self.handle(Event.SWEPT, now)
         if self._overdue_at is not None and now >= self._overdue_at:
             self._overdue_at = now + _SWEEP_TIME
             self.handle(Event.OVERDUE, now)
         if self.state is State.READY and self.restarts.in_a_row and now - self._ready_at > HEALTHY_AFTER:
             self.restarts.healthy()
             self.changed(self)
+
+    @property
+    def sweeping(self) -> bool:
+        return self.state in {State.SWEEPING, State.CLOSING}
+
+    def swept(self, now: float) -> None:
+        """Nothing that carries its mark lives; its process group is looked at here."""
+        if self.process is None or self.process.tree_gone():
+            self.handle(Event.SWEPT, now)
 
     def next_tick(self, now: float) -> float:
         """Seconds until time may bring something."""
@@ -321,7 +337,7 @@ class Child:
             moments.append(self._pinged + allowed)
         if self.state is State.STARTING and self.spec.probe is not None:
             moments.append(self._probe_at)
-        if self.state in {State.SWEEPING, State.CLOSING}:
+        if self.sweeping:
             moments.append(now + 0.01)  # the kernel tells nobody that a process group is empty
         if self._overdue_at is not None:
             moments.append(self._overdue_at)
@@ -359,6 +375,11 @@ def said(status: int) -> str:
         return f"killed by {signal.Signals(-status).name}"
     except ValueError:
         return f"killed by signal {-status}"
+
+
+def notify_path(runtime_dir: Path, name: str) -> Path:
+    """Where the child of that name sends to."""
+    return runtime_dir / f"{name}.notify"
 
 
 def own_argv(*arguments: str) -> list[str]:

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from chargehand.link import Link, LinkError
+from chargehand.supervisor.sockets import checked
 
 __all__ = ["Control", "ControlError", "query", "socket_path"]
 
 _MOST = 32  # connections at once
+_LARGEST = 64 * 1024  # bytes that one connection may ask at once
 
 
 class ControlError(Exception):
@@ -24,11 +26,15 @@ def socket_path(runtime_dir: str) -> Path:
 
 
 class Control:
-    """The agent's end. `methods` answer with parameters, or raise `ControlError`."""
+    """The agent's end. `methods` answer with parameters, or raise `ControlError`.
+
+    Raises `ControlError` when another agent answers there.
+    """
 
     def __init__(self, path: Path, methods: dict[str, Callable[[dict[str, Any]], dict[str, Any]]]) -> None:
-        self.path = path
+        self.path = checked(path)
         self._methods = methods
+        _refuse_to_share(path)
         path.unlink(missing_ok=True)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         before = os.umask(0o117)
@@ -50,10 +56,16 @@ class Control:
         if len(self.links) >= _MOST:
             connection.close()
             return
-        self.links.append(Link(connection))
+        self.links.append(Link(connection, largest=_LARGEST))
 
     def serve(self, link: Link) -> None:
-        """Answer what has arrived; drop a connection that ended or talks nonsense."""
+        """Answer what has arrived; drop a connection that ended or talks nonsense.
+
+        Somebody who asks without reading the answers is not heard until they have been read.
+        """
+        link.flush()
+        if link.sending:
+            return
         try:
             messages, ended = link.receive()
             for message in messages:
@@ -84,6 +96,17 @@ class Control:
             link.close()
         self._socket.close()
         self.path.unlink(missing_ok=True)
+
+
+def _refuse_to_share(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
+        try:
+            probe.connect(str(path))
+        except (FileNotFoundError, ConnectionRefusedError):
+            return  # none, or one that its agent left when it was killed
+        except BlockingIOError:
+            pass  # somebody listens, and is busy
+    raise ControlError(f"another agent answers at {path}: stop it, or give this one its own agent.runtime_dir")
 
 
 def query(path: Path, method: str, parameters: dict[str, Any] | None = None, timeout: float = 5.0) -> dict[str, Any]:

@@ -9,8 +9,9 @@ import sys
 from chargehand.config.load import ConfigError, load
 from chargehand.notify import Notifier
 from chargehand.supervisor.agent import Agent
+from chargehand.supervisor.control import ControlError
 from chargehand.supervisor.memory import StateDirTaken
-from chargehand.supervisor.server import ServerError
+from chargehand.supervisor.sockets import SocketPathTooLong
 
 __all__ = ["EX_CONFIG", "main"]
 
@@ -50,12 +51,23 @@ def main(argv: list[str]) -> int:
         return EX_CONFIG
     try:
         agent = Agent(settings, notifier, _watchdog())
-    except (StateDirTaken, ServerError, OSError) as error:
-        print(f"chargehand: {error}", file=sys.stderr)
-        notifier.send(f"STATUS=cannot start: {error}")
-        return _FAILED
+    except (StateDirTaken, ControlError, SocketPathTooLong) as error:
+        return _cannot_start(notifier, str(error))
+    except OSError as error:
+        where = error.filename or f"{settings.agent.state_dir} or {settings.agent.runtime_dir}"
+        return _cannot_start(
+            notifier,
+            f"{where}: {os.strerror(error.errno or 0)}: agent.state_dir and agent.runtime_dir must be directories "
+            "that this user may write to",
+        )
     agent.run()
     return 0
+
+
+def _cannot_start(notifier: Notifier, reason: str) -> int:
+    print(f"chargehand: {reason}", file=sys.stderr)
+    notifier.send(f"STATUS=cannot start: {reason}")
+    return _FAILED
 
 
 def _watchdog() -> float:

@@ -6,14 +6,18 @@ In the state directory, with a lock that one agent at a time holds.
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 from pathlib import Path
 
 import msgspec
-import psutil
 from msgspec import Struct
 
+from chargehand.linux.tree import birth
+
 __all__ = ["Memory", "Notice", "Remembered", "StateDirTaken"]
+
+log = logging.getLogger("chargehand.agent")
 
 
 class StateDirTaken(Exception):
@@ -31,14 +35,10 @@ class Remembered(Struct, frozen=True):
 
     notice: Notice
     pid: int
-    started: float  # the kernel's start time of the process, to tell it from a later one of the same pid
+    birth: str  # to tell it from a later process of the same pid
 
     def lives(self) -> bool:
-        try:
-            process = psutil.Process(self.pid)
-            return process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - self.started) < 1.0
-        except psutil.Error:
-            return False
+        return bool(self.birth) and birth(self.pid) == self.birth
 
 
 class _Contents(Struct):
@@ -71,7 +71,8 @@ class Memory:
             return msgspec.json.decode(self._path.read_bytes(), type=_Contents)
         except FileNotFoundError:
             return _Contents()
-        except (msgspec.MsgspecError, OSError):
+        except (msgspec.MsgspecError, OSError) as error:
+            log.warning("memory_unreadable path=%s reason=%s", self._path, error)
             return _Contents()  # what the dead left unreadable, silence tells the executor in 8 s
 
     @property
@@ -79,11 +80,7 @@ class Memory:
         return self._contents.notices
 
     def born(self, child: str, notice: Notice, pid: int) -> None:
-        try:
-            started = psutil.Process(pid).create_time()
-        except psutil.Error:
-            started = 0.0
-        self._contents.children[child] = Remembered(notice, pid, started)
+        self._contents.children[child] = Remembered(notice, pid, birth(pid))
         self.save()
 
     def died(self, child: str) -> Notice | None:
@@ -107,7 +104,10 @@ class Memory:
             self.save()
 
     def save(self) -> None:
-        """Replace the file. Raises nothing: a full disk costs the notices of the next crash, not this agent."""
+        """Replace the file. Raises nothing: a full disk costs the notices of the next crash, not this agent.
+
+        Why it could not be written stands in `trouble` until it can.
+        """
         fresh = self._path.with_suffix(".new")
         kept = {f"previous-{at}": one for at, one in enumerate(self.previous)}
         contents = _Contents({**kept, **self._contents.children}, self._contents.notices)
@@ -115,7 +115,10 @@ class Memory:
             fresh.write_bytes(msgspec.json.encode(contents))
             fresh.replace(self._path)
         except OSError as error:
-            self.trouble = f"cannot write {self._path}: {os.strerror(error.errno or 0)}"
+            trouble = f"cannot write {self._path}: {os.strerror(error.errno or 0)}"
+            if trouble != self.trouble:
+                log.error("memory_unwritable path=%s reason=%s", self._path, os.strerror(error.errno or 0))
+            self.trouble = trouble
         else:
             self.trouble = ""
 

@@ -7,9 +7,9 @@ import shutil
 import socket
 from pathlib import Path
 
-__all__ = ["Server", "ServerError"]
+from chargehand.supervisor.sockets import checked
 
-_SOCKET_PATH = 107  # bytes of a unix socket's path, by the kernel's own limit
+__all__ = ["Server", "ServerError"]
 
 
 class ServerError(Exception):
@@ -19,12 +19,7 @@ class ServerError(Exception):
 class Server:
     def __init__(self, state_dir: str, runtime_dir: str) -> None:
         self.directory = Path(state_dir) / "redis"
-        self.socket = Path(runtime_dir) / "redis.sock"
-        if len(str(self.socket).encode()) > _SOCKET_PATH:
-            raise ServerError(
-                f"agent.runtime_dir {runtime_dir!r} is too long: the path of a socket in it may have "
-                f"{_SOCKET_PATH} bytes; choose a shorter one"
-            )
+        self.socket = checked(Path(runtime_dir) / "redis.sock")
 
     @property
     def url(self) -> str:

@@ -42,6 +42,7 @@ class NodeReport:
     ready_timeout: float = 10.0
     was_ready: bool = False
     stopping: bool = False
+    trouble: str = ""  # of the agent's own
 
     def of_kind(self, kind: str) -> list[ChildReport]:
         return [child for child in self.children if child.kind == kind]
@@ -117,4 +118,6 @@ def _causes(node: NodeReport) -> list[str]:
         if child.degraded and child.degraded not in told:
             told.add(child.degraded)
             causes.append(f"{child.name}: {child.degraded}")
+    if node.trouble:
+        causes.append(node.trouble)
     return causes

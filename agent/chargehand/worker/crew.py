@@ -31,6 +31,7 @@ log = logging.getLogger("chargehand.worker")
 
 _BELL = 1.0  # seconds: a waiting thread looks at its queues so often even if no bell rings
 _DEEP = 64  # steps prefetched at most
+_WARY = 10.0  # seconds without a slow step before anything is prefetched again
 _FAST = 0.005  # seconds: steps of an action that takes longer are not prefetched
 
 
@@ -106,6 +107,7 @@ class Crew:
         self._running = 0
         self._count = threading.Lock()
         self._paces: dict[str, float] = {}  # action -> seconds a step, a decaying maximum
+        self._slow_until = 0.0  # a slow step was seen: nothing is prefetched until then
         self._draw = random.Random()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._loop_lock = threading.Lock()
@@ -183,7 +185,7 @@ class Crew:
 
     def _depth(self) -> int:
         """How many steps to take beyond those that start at once: many only while all are known to be short."""
-        if not self._paces or max(self._paces.values()) > _FAST or self._hand.suspect:
+        if not self._paces or time.monotonic() < self._slow_until or self._hand.suspect:
             return 0
         return _DEEP
 
@@ -221,6 +223,8 @@ class Crew:
         )
         took = time.monotonic() - begun
         self._paces[entry.action] = max(took, self._paces.get(entry.action, 0.0) * 0.95)
+        if took > _FAST:
+            self._slow_until = time.monotonic() + _WARY
         if held.lost:
             return
         plan, step, attempt = read_key(entry.key)

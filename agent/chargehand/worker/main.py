@@ -7,12 +7,17 @@ import faulthandler
 import logging
 import os
 import sys
+import threading
+import traceback
+from functools import partial
 
 from chargehand.child import Child
 from chargehand.store.connection import Dialer
 from chargehand.worker.loop import Worker
 
 __all__ = ["main"]
+
+_EX_SOFTWARE = 70  # of sysexits.h
 
 
 def main(argv: list[str]) -> int:
@@ -26,6 +31,7 @@ def main(argv: list[str]) -> int:
     group = options.group or names[0]
     if group not in names:
         parser.error(f"there is no worker group {group!r} (configured: {', '.join(names)})")
+    threading.excepthook = partial(_die, child)
     try:
         code = Worker(child, Dialer(child.settings.redis), group).run()
     except Exception as error:
@@ -36,3 +42,10 @@ def main(argv: list[str]) -> int:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
+
+
+def _die(child: Child, broken: threading.ExceptHookArgs) -> None:
+    """A thread of ours broke: without it the worker would look alive and be lame. The agent starts a whole one."""
+    traceback.print_exception(broken.exc_type, broken.exc_value, broken.exc_traceback)
+    child.last_words(f"{broken.exc_type.__name__}: {broken.exc_value}")
+    os._exit(_EX_SOFTWARE)
