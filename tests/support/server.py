@@ -36,12 +36,14 @@ def free_port() -> int:
 class Server:
     """One server on loopback, with its data in `directory`; it can be stopped, started, frozen and rolled back."""
 
-    def __init__(self, directory: Path, *, appendonly: str = "yes", port: int | None = None) -> None:
+    def __init__(
+        self, directory: Path, *, appendonly: str = "yes", fsync: str = "always", port: int | None = None
+    ) -> None:
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
         self.port = port or free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
-        self._appendonly = appendonly
+        self._appendonly, self._fsync = appendonly, fsync
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
 
@@ -51,7 +53,7 @@ class Server:
             [
                 binary(),
                 *("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.directory)),
-                *("--save", "", "--appendonly", self._appendonly, "--appendfsync", "always"),
+                *("--save", "", "--appendonly", self._appendonly, "--appendfsync", self._fsync),
             ],
             stdout=log,
             stderr=log,
