@@ -12,9 +12,7 @@ from pathlib import Path
 import pytest
 
 from chargehand.client import Client
-from chargehand.config.load import load
 from chargehand.plan.life import PlanState
-from chargehand.registry import load_actions
 from support.nodes import Node
 from support.programs import ACTIONS, until, write_config
 from support.server import Server, free_port
@@ -110,25 +108,6 @@ def test_child_that_crashes_for_ever_is_never_hidden(start_node: StartNode, plac
     node.until_status("active (epoch 2), degraded: worker crashed 3 times, last: exit 9; workers 0/1")
     assert "READY" in node.fields, "workers never gate READY"
     assert node.agent.poll() is None
-
-
-def test_grandchildren_end_with_their_worker(start_node: StartNode, server: Server, place: Path) -> None:
-    """A command of a step that ignores SIGTERM and has children of its own."""
-    extra = (
-        '[[action]]\nname = "stay"\n'
-        'argv = ["/bin/sh", "-c", "trap \'\' TERM; sleep 1000 & echo $! > {path}; wait; sleep 1000"]\n'
-        'params.path = { type = "string" }\n'
-    )
-    node = start_node("node-a", extra=extra)
-    node.until_whole()
-    settings = load(node.config).settings
-    with Client(settings, load_actions(settings).actions) as client:
-        plan = client.plan("stay")
-        plan.add("stay", path=str(place / "pid"))
-        client.submit(plan)
-        until("it runs", lambda: (place / "pid").exists() and (place / "pid").read_text().strip())
-    node.kill()
-    until("nothing outlives the agent", lambda: node.processes() == [], timeout=1.0)
 
 
 def test_agent_killed_leaves_nothing_after_a_second(start_node: StartNode) -> None:

@@ -308,7 +308,7 @@ class Agent:
                 self._drain(now)
             elif self._phase is Phase.DRAINING and (over or not self._draining):
                 self._end("worker", Phase.ENDING_WORKERS, now)
-            elif self._phase is Phase.ENDING_WORKERS and self._gone("worker") and (over or not self._deaths.waiting):
+            elif self._phase is Phase.ENDING_WORKERS and self._gone("worker") and (over or self._deaths.hopeless):
                 self._end("orchestrator", Phase.ENDING_ORCHESTRATOR, now)
             elif self._phase is Phase.ENDING_ORCHESTRATOR and self._gone("orchestrator"):
                 self._end("redis", Phase.ENDING_SERVER, now)

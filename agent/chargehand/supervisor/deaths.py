@@ -25,10 +25,12 @@ class Deaths:
         self._memory = memory
         self._asked: dict[str, list[str]] = {}  # incarnation of the dead -> children asked
         self._until: dict[str, float] = {}
+        self._refused: set[str] = set()  # of the dead whose notice nobody could take when last asked
 
     @property
-    def waiting(self) -> bool:
-        return bool(self._memory.notices)
+    def hopeless(self) -> bool:
+        """True when everybody who could be asked has no Redis: a stop need not wait for what the next start tells."""
+        return all(notice.incarnation in self._refused for notice in self._memory.notices)
 
     def tick(self, now: float, children: Sequence[Child]) -> None:
         """Ask somebody about every notice that nobody is being asked about."""
@@ -39,6 +41,8 @@ class Deaths:
             able = [one for one in children if one.link is not None and one.running and one.fields.get("READY") == "1"]
             fresh = [one for one in able if one.incarnation not in asked]
             if not fresh:
+                if not able:
+                    self._refused.add(notice.incarnation)
                 asked.clear()
                 self._until[notice.incarnation] = now + _PAUSE
                 continue
@@ -49,10 +53,13 @@ class Deaths:
     def _ask(self, child: Child, notice: Notice) -> None:
         def answered(reply: dict[str, Any] | None) -> None:
             if reply is None or "error" in reply:
+                if reply is not None:
+                    self._refused.add(notice.incarnation)
                 self._until[notice.incarnation] = 0.0
                 return
             log.info("death_delivered incarnation=%s to=%s", notice.incarnation, child.name)
             self._memory.delivered(notice)
+            self._refused.discard(notice.incarnation)
             self._asked.pop(notice.incarnation, None)
             self._until.pop(notice.incarnation, None)
 
