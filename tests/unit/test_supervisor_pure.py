@@ -110,6 +110,13 @@ CRASHED = worker("worker-1", ready=False, role="", crashes=6, last_words='exit 1
             id="embedded",
         ),
         pytest.param(
+            NodeReport([PASSIVE, worker()], trouble="cannot write /var/lib/chargehand/children.json: No space left"),
+            True,
+            "passive (waiting on lock, held by node-b, epoch 7), "
+            "degraded: cannot write /var/lib/chargehand/children.json: No space left; workers 1/1",
+            id="the agent's own trouble",
+        ),
+        pytest.param(
             NodeReport([WAITING, worker()]),
             False,
             "starting: Redis redis:6379 since 10:04, Connection refused; workers 1/1",
