@@ -161,6 +161,8 @@ def test_control_client_that_never_reads(start_node: StartNode) -> None:
                 sent += connection.send(question * 200)
             except BlockingIOError:
                 assert node.describe()["state"] == "active"
+            except (BrokenPipeError, ConnectionResetError):
+                break  # it was dropped for asking too much at once: a bound too
     assert node.describe()["state"] == "active"
     status = Path(f"/proc/{node.agent.pid}/status").read_text()
     resident = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
