@@ -113,9 +113,9 @@ class Agent:
         return children
 
     def _on_born(self, child: Child) -> None:
-        if child.spec.own:
-            notice = Notice(child.incarnation, child.spec.kind, self._settings.node.name)
-            self._memory.born(child.name, notice, child.process.pid if child.process else 0)
+        notice = Notice(child.incarnation, child.spec.kind, self._settings.node.name)
+        pid = child.process.pid if child.process else 0
+        self._memory.born(child.name, notice, pid, reported=child.spec.own)
 
     def _on_buried(self, child: Child) -> None:
         self._memory.died(child.name)
@@ -191,13 +191,15 @@ class Agent:
 
     def _turn(self) -> None:
         now = time.monotonic()
+        self._sweep(now)
         for child in self._children:
+            if child.name in self._memory.previous:  # two servers would write to one set of files
+                child.due = max(child.due, now + 0.1)
             if self._phase is not Phase.RUNNING and child.spec.own and child.state is State.IDLE:
                 child.handle(Event.STOP, now)  # what ends while we stop is not started again
             child.tick(now)
         self._release_others(now)
         self._reap_orphans()
-        self._sweep(now)
         if self._memory.trouble and now >= self._save_at:
             self._save_at = now + _SAVE_AGAIN
             self._memory.save()
@@ -236,7 +238,8 @@ class Agent:
         server = self._children[0]
         if server.state is State.READY:
             for child in self._children[1:]:
-                if child.state is State.IDLE and not child.restarts.total and child.due > now:
+                waits = child.state is State.IDLE and child.name not in self._memory.previous
+                if waits and not child.restarts.total and child.due > now:
                     child.due = now
 
     def _reap_orphans(self) -> None:
@@ -257,20 +260,21 @@ class Agent:
         One look at all processes serves every one of them.
         """
         dead = [child for child in self._children if child.sweeping]
-        previous = list(self._memory.previous)
+        previous = dict(self._memory.previous)
         if not dead and not previous:
             return
-        left = tree.marked({one.incarnation for one in dead} | {one.notice.incarnation for one in previous})
-        for pid in left:
+        left = tree.marked({one.incarnation for one in dead} | {one.notice.incarnation for one in previous.values()})
+        lost = [one.pid for one in previous.values() if one.lives()]  # a server writes over its environment: no mark
+        for pid in {*left, *lost}:
             tree.kill(pid)
         alive = set(left.values())
         for child in dead:
             if child.incarnation not in alive:
                 child.swept(now)
-        for remembered in previous:
+        for name, remembered in previous.items():
             if remembered.notice.incarnation not in alive and not remembered.lives():
                 log.info("previous_gone incarnation=%s", remembered.notice.incarnation)
-                self._memory.buried(remembered)
+                self._memory.buried(name)
 
     # -- stopping ---------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -36,6 +37,7 @@ class Remembered(Struct, frozen=True):
     notice: Notice
     pid: int
     birth: str  # to tell it from a later process of the same pid
+    reported: bool = True  # False: nobody needs to hear of its death (the embedded server)
 
     def lives(self) -> bool:
         return bool(self.birth) and birth(self.pid) == self.birth
@@ -60,11 +62,13 @@ class Memory:
                 f"another agent (PID {other}) uses the state directory {state_dir}: stop it, "
                 "or give this one its own agent.state_dir"
             ) from None
-        os.ftruncate(self._lock, 0)
-        os.write(self._lock, f"{os.getpid()}\n".encode())
+        with suppress(OSError):  # a full disk: only the PID in the message above is lost
+            os.ftruncate(self._lock, 0)
+            os.write(self._lock, f"{os.getpid()}\n".encode())
         self._contents = self._read()
-        self.previous: list[Remembered] = list(self._contents.children.values())
-        self._contents.children.clear()
+        #: Children of the agent before us that are not surely gone, by name.
+        self.previous = self._contents.children
+        self._contents.children = {}
 
     def _read(self) -> _Contents:
         try:
@@ -79,24 +83,23 @@ class Memory:
     def notices(self) -> list[Notice]:
         return self._contents.notices
 
-    def born(self, child: str, notice: Notice, pid: int) -> None:
-        self._contents.children[child] = Remembered(notice, pid, birth(pid))
+    def born(self, child: str, notice: Notice, pid: int, *, reported: bool) -> None:
+        self._contents.children[child] = Remembered(notice, pid, birth(pid), reported)
         self.save()
 
-    def died(self, child: str) -> Notice | None:
+    def died(self, child: str) -> None:
         """Turn a child into a death notice."""
-        remembered = self._contents.children.pop(child, None)
-        if remembered is None:
-            return None
-        self._contents.notices.append(remembered.notice)
-        self.save()
-        return remembered.notice
+        self._bury(self._contents.children.pop(child, None))
 
-    def buried(self, remembered: Remembered) -> None:
+    def buried(self, child: str) -> None:
         """A child of the agent before us is surely gone."""
-        self.previous.remove(remembered)
-        self._contents.notices.append(remembered.notice)
-        self.save()
+        self._bury(self.previous.pop(child, None))
+
+    def _bury(self, remembered: Remembered | None) -> None:
+        if remembered is not None:
+            if remembered.reported:
+                self._contents.notices.append(remembered.notice)
+            self.save()
 
     def delivered(self, notice: Notice) -> None:
         if notice in self._contents.notices:
@@ -109,8 +112,8 @@ class Memory:
         Why it could not be written stands in `trouble` until it can.
         """
         fresh = self._path.with_suffix(".new")
-        kept = {f"previous-{at}": one for at, one in enumerate(self.previous)}
-        contents = _Contents({**kept, **self._contents.children}, self._contents.notices)
+        # A child is not started before its predecessor is gone, so no name is in both.
+        contents = _Contents(self.previous | self._contents.children, self._contents.notices)
         try:
             fresh.write_bytes(msgspec.json.encode(contents))
             fresh.replace(self._path)
