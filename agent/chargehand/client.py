@@ -35,6 +35,7 @@ __all__ = ["Client", "SubmitRefused", "WaitTimeout", "plan_id"]
 T = TypeVar("T")
 
 _PERSIST = 30.0  # seconds that a submission is tried again while Redis is away
+_REMEMBER = 1_000  # plans
 _LOOK = 5.0  # seconds: a waiting client looks at the state so often, whatever it hears
 
 
@@ -62,6 +63,7 @@ class Client:
         self._dialer = Dialer(settings.redis)
         self._keys = Keys(settings.executor.name)
         self._line: Line | None = None
+        self._sent: dict[str, Prepared] = {}  # the latest, should Redis lose them while we wait
         self._by = f"{getpass.getuser()}@{socket.gethostname()}"
 
     def __enter__(self) -> Client:
@@ -96,6 +98,9 @@ class Client:
         until = time.monotonic() + _PERSIST
         for at in range(0, len(prepared), 100):
             self._send(prepared[at : at + 100], until)
+        self._sent.update((one.plan, one) for one in prepared[-_REMEMBER:])
+        while len(self._sent) > _REMEMBER:
+            del self._sent[next(iter(self._sent))]
         return [one.plan for one in prepared]
 
     def _send(self, some: list[Prepared], until: float) -> None:
@@ -146,6 +151,9 @@ class Client:
                 state = submission.plan_state(line, self._keys, plan)
                 if state is not None and (state in ENDED or state is PlanState.PAUSED):
                     return state
+                if state is None and plan in self._sent and not submission.exists(line, self._keys, plan):
+                    # Redis lost its data since: the same plan again, under the same id.
+                    self._send([self._sent[plan]], time.monotonic() + _PERSIST)
                 left = _LOOK if until is None else min(_LOOK, until - time.monotonic())
                 if left <= 0:
                     raise WaitTimeout(f"plan {plan} has not ended in the time given; it goes on")

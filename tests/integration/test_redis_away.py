@@ -73,7 +73,7 @@ def test_away_for_ten_seconds_data_kept(executor: list[Program], client: Client,
 
 
 def test_away_with_all_data_lost(executor: list[Program], client: Client, server: Server, place: Path) -> None:
-    chains(client, place / "lines")
+    lost = chains(client, place / "lines")
     until("they run", (place / "lines").exists)
     server.kill()
     server.wipe()
@@ -81,6 +81,8 @@ def test_away_with_all_data_lost(executor: list[Program], client: Client, server
     plans = chains(client, place / "afterwards", count=5)
     all_succeed(client, plans)
     assert all(program.running for program in executor)
+    for plan in lost[:3]:
+        assert client.wait(plan, 60) is PlanState.SUCCEEDED, "a client that waits submits a lost plan again"
     assert int(server.line().call("GET", KEYS.fence).partition(b":")[0]) >= 2, "the epoch only grows"
 
 

@@ -30,6 +30,7 @@ __all__ = [
     "PlanView",
     "Prepared",
     "StepView",
+    "exists",
     "listing",
     "plan_state",
     "prepare",
@@ -92,6 +93,11 @@ def submit(line: Line, keys: Keys, plans: Sequence[Prepared], *, max_inbox: int)
 
 def resume(line: Line, keys: Keys, plan: str, by: str) -> None:
     line.call("XADD", keys.inbox, "*", "e", encode(Resumed(plan, by)))
+
+
+def exists(line: Line, keys: Keys, plan: str) -> bool:
+    """True when a plan of this id was submitted, accepted or not."""
+    return bool(line.call("EXISTS", keys.plan(plan)))
 
 
 def plan_state(line: Line, keys: Keys, plan: str) -> PlanState | None:
