@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import signal
 import subprocess
 import threading
@@ -19,9 +18,20 @@ from typing import IO, Any
 
 from chargehand.linux.tree import MARK
 
-__all__ = ["Process", "spawn"]
+__all__ = ["Process", "spawn", "which"]
 
-_SETPRIV = shutil.which("setpriv")
+
+def which(program: str, path: str | None = None) -> str | None:
+    """Where a program is, on `path` (default: PATH). As shutil's, whose import costs the agent 1.5 MiB."""
+    places = [""] if "/" in program else (path or os.environ.get("PATH", os.defpath)).split(os.pathsep)
+    for place in places:
+        found = os.path.join(place, program)  # noqa: PTH118 - "" means: as it stands
+        if Path(found).is_file() and os.access(found, os.X_OK):
+            return found
+    return None
+
+
+_SETPRIV = which("setpriv")
 
 
 class Process:
@@ -118,7 +128,7 @@ def spawn(
 
 def _find(program: str, path: str | None) -> str:
     """Look the program up before it hides behind setpriv, so that a missing one is an error here."""
-    found = shutil.which(program, path=path)
+    found = which(program, path)
     if found is None:
         number = errno.EACCES if Path(program).exists() else errno.ENOENT
         raise OSError(number, os.strerror(number), program)

