@@ -22,7 +22,7 @@ __all__ = ["Process", "spawn", "which"]
 
 
 def which(program: str, path: str | None = None) -> str | None:
-    """Where a program is, on `path` (default: PATH). As shutil's, whose import costs the agent 1.5 MiB."""
+    """Where a program is, on `path` (default: PATH). As shutil's, whose import costs the agent 0.7 MiB."""
     places = [""] if "/" in program else (path or os.environ.get("PATH", os.defpath)).split(os.pathsep)
     for place in places:
         found = os.path.join(place, program)  # noqa: PTH118 - "" means: as it stands
