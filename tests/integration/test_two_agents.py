@@ -166,7 +166,7 @@ def test_stopping_agent_does_not_take_the_lock_back(pair: tuple[Node, Node]) -> 
 
 
 def test_handover_under_load(pair: tuple[Node, Node], client: Client) -> None:
-    """While answers never stop coming, the agent is heard all the same: the lock goes before the work is done."""
+    """A stop in the midst of much work: the lock goes to the other before the work is done, and nothing is lost."""
     active, passive = pair
     plan = client.plan("much")
     for _ in range(60_000):
