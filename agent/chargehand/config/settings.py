@@ -17,11 +17,15 @@ __all__ = [
     "Duration",
     "ExecutorSettings",
     "LeaseSettings",
+    "Limits",
+    "LogPattern",
     "NodeSettings",
     "OrchestratorSettings",
     "Parameter",
+    "ProgramSettings",
     "RedisSettings",
     "RetrySettings",
+    "RolePatterns",
     "Settings",
     "Size",
     "WorkerSettings",
@@ -65,11 +69,30 @@ class LeaseSettings(Struct, frozen=True, forbid_unknown_fields=True):
     renew: Duration = Duration(1)
 
 
+class Limits(Struct, frozen=True, forbid_unknown_fields=True):
+    """Resource limits of a child (setrlimit); what is not set stays as the agent has it."""
+
+    nofile: Annotated[int, Meta(ge=16)] | None = None  # open files
+    nproc: Annotated[int, Meta(ge=1)] | None = None  # processes and threads of its user
+    core: Size | None = None
+    stack: Size | None = None
+    memlock: Size | None = None
+    file_size: Size | None = None
+    address_space: Size | None = None
+
+
+Nice = Annotated[int, Meta(ge=-20, le=19)]
+
+
 class OrchestratorSettings(Struct, frozen=True, forbid_unknown_fields=True):
     enabled: bool = True
     threads: int = 1  # only 1 is accepted: an orchestrator decides in one thread
     lease: LeaseSettings = LeaseSettings()
     max_inbox: Annotated[int, Meta(ge=100)] = 100_000  # events; submissions are refused above it
+    memory_max: Size | None = None  # above it, it is replaced
+    nice: Nice = 0
+    env: dict[str, str] = {}
+    limits: Limits = Limits()
 
 
 class WorkerSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -79,6 +102,13 @@ class WorkerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     )  # a list: strict order; a table: weights
     threads: Annotated[int, Meta(ge=1, le=500)] = 5
     processes: Annotated[int, Meta(ge=1, le=100)] = 1
+    start_timeout: Duration = Duration(90)  # until READY: the import of its modules counts
+    memory_max: Size | None = None  # of each process: above it, another takes its place and it drains
+    nice: Nice = 0
+    user: str | None = None  # runs as this user; the agent needs the capability for it
+    group: str | None = None
+    env: dict[str, str] = {}
+    limits: Limits = Limits()
     enabled: bool = True
 
 
@@ -119,9 +149,46 @@ class ActionsSettings(Struct, frozen=True, forbid_unknown_fields=True):
     modules: list[str] = []
 
 
+class LogPattern(Struct, frozen=True, forbid_unknown_fields=True):
+    """READY when a line of its output matches this regular expression."""
+
+    log: str
+
+
+class RolePatterns(Struct, frozen=True, forbid_unknown_fields=True):
+    """For a program that only logs what it is: regular expressions that set its role when a line matches."""
+
+    active: str | None = None
+    passive: str | None = None
+
+
+class ProgramSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """`[[child]]`: any other program that the agent runs."""
+
+    name: Name
+    argv: Annotated[list[str], Meta(min_length=1)]
+    ready: Literal["notify", "running"] | LogPattern = "running"
+    role: RolePatterns | None = None
+    after: list[Name] = []  # children that must be READY first: names here, worker groups, "orchestrator", "redis"
+    start_timeout: Duration = Duration(90)  # until READY; then it is killed and started again
+    stop_timeout: Duration = Duration(10)  # from its stop signal to SIGKILL
+    stop_signal: str = "SIGTERM"
+    watchdog: Duration | None = None  # with ready = "notify": the longest silence between two WATCHDOG=1
+    last_words: bool = False  # the agent reads its output, so that its last line stands in the status when it ends
+    directory: str = "/"  # where it runs
+    memory_max: Size | None = None  # above it, it is stopped and started again
+    nice: Nice = 0
+    user: str | None = None
+    group: str | None = None
+    env: dict[str, str] = {}
+    limits: Limits = Limits()
+    enabled: bool = True
+
+
 class AgentSettings(Struct, frozen=True, forbid_unknown_fields=True):
     ready_timeout: Duration = Duration(10)  # READY without Redis after this long; below TimeoutStartSec
     stop_timeout: Duration = Duration(25)  # what running steps get at a stop; below TimeoutStopSec
+    shutdown_timeout: Duration = Duration(10)  # the same when the whole system goes down
     state_dir: str = "/var/lib/chargehand"
     runtime_dir: str = "/run/chargehand"
 
@@ -135,3 +202,4 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     worker: list[WorkerSettings] = field(default_factory=lambda: [WorkerSettings(name="worker")])
     actions: ActionsSettings = ActionsSettings()
     action: list[ActionSettings] = []
+    child: list[ProgramSettings] = []
