@@ -18,7 +18,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from chargehand.config.load import from_builtins, load
+from chargehand.config.load import load
+from chargehand.config.plain import from_builtins
 from chargehand.config.settings import Settings
 from chargehand.link import Link
 from chargehand.linux.parent import die_with_parent

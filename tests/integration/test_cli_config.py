@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from chargehand.cli.modules import probe
-from chargehand.config.load import from_builtins, load, to_builtins
+from chargehand.config.load import load
+from chargehand.config.plain import from_builtins, to_builtins
 from support.configs import write_site
 from support.programs import until
 

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chargehand.config.load import ConfigError, Loaded, from_builtins, load, to_builtins
+from chargehand.config.load import ConfigError, Loaded, load
+from chargehand.config.plain import from_builtins, to_builtins
 from chargehand.config.settings import ActionSettings, Duration, Parameter, RetrySettings, Settings, WorkerSettings
 from support.configs import refused, write_site
 

@@ -71,7 +71,7 @@ def check(file: str | None, *, as_json: bool) -> int:
 @config_option
 def show(*, as_json: bool) -> None:
     """The configuration as it is in force: every value, and where it comes from."""
-    from chargehand.config.load import to_builtins
+    from chargehand.config.plain import to_builtins
 
     found = loaded()
     plain = _for_eyes(to_builtins(found.settings))

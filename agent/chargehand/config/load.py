@@ -6,7 +6,6 @@ import re
 import socket
 import types
 import typing
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -14,12 +13,12 @@ import msgspec
 from msgspec import Meta, Struct
 
 from chargehand.config.files import Merged, merge
+from chargehand.config.plain import decode_quantity, from_builtins
 from chargehand.config.problems import ConfigError, KeyPath, Problem, shown
-from chargehand.config.quantities import format_duration, format_size, parse_duration, parse_size
 from chargehand.config.rules import broken_rules, inputs_of
 from chargehand.config.settings import Duration, Name, Settings, Size
 
-__all__ = ["ConfigError", "Loaded", "from_builtins", "load", "to_builtins"]
+__all__ = ["ConfigError", "Loaded", "load"]
 
 
 class Loaded(NamedTuple):
@@ -60,33 +59,6 @@ def load(path: str | Path | None = None) -> Loaded:
     return Loaded(settings, origins, merged.files)
 
 
-def from_builtins(data: dict[str, Any]) -> Settings:
-    """Settings of what `to_builtins` made. Raises `msgspec.ValidationError`."""
-    return msgspec.convert(data, Settings, dec_hook=_decode)
-
-
-def to_builtins(settings: Settings) -> dict[str, Any]:
-    """Settings as JSON can hold them; durations and sizes as people write them."""
-    plain: dict[str, Any] = msgspec.to_builtins(settings, enc_hook=_encode)
-    return plain
-
-
-def _decode(kind: type, value: Any) -> Any:
-    if kind in _QUANTITIES:
-        if not isinstance(value, str):
-            raise ValueError(f"a number without a unit: {value!r}")
-        return _QUANTITIES[kind][0](value)
-    raise TypeError(kind)
-
-
-def _encode(value: Any) -> str:
-    if isinstance(value, Duration):
-        return format_duration(value)
-    if isinstance(value, Size):
-        return format_size(value)
-    raise TypeError(type(value))
-
-
 _HINTS = typing.get_type_hints(Settings, include_extras=True)
 _LISTS = ("worker", "action")  # arrays of tables that merge by name
 
@@ -101,9 +73,9 @@ _ADVICE: dict[KeyPath, str] = {
     ("redis", "db"): 'host, port and database are in redis.url, like "redis://HOST:6379/0"',
 }
 
-_QUANTITIES: dict[type, tuple[Callable[[str], Any], str]] = {
-    Duration: (parse_duration, 'a duration with its unit, like "5s" (ms, s, m, h, d)'),
-    Size: (parse_size, 'a size with its unit, like "64KiB" (B, KiB, MiB, GiB, TiB)'),
+_QUANTITIES: dict[type, str] = {
+    Duration: 'a duration with its unit, like "5s" (ms, s, m, h, d)',
+    Size: 'a size with its unit, like "64KiB" (B, KiB, MiB, GiB, TiB)',
 }
 
 
@@ -168,7 +140,7 @@ def _check(kind: Any, value: Any, key: KeyPath, merged: Merged) -> list[Problem]
     if origin is dict and isinstance(value, dict) and isinstance(arguments[1], type):
         return [problem for name, item in value.items() for problem in _check(arguments[1], item, (*key, name), merged)]
     try:
-        msgspec.convert(value, kind, dec_hook=_decode)
+        msgspec.convert(value, kind, dec_hook=decode_quantity)
     except msgspec.ValidationError as error:
         # Of a list or a table of weights, the one element that is wrong, when msgspec names it.
         return [_problem(key, f"found {_guilty(value, str(error), key)}", _described(kind), merged)]
@@ -226,7 +198,7 @@ def _described(kind: Any) -> str:
     """A type in words."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if kind in _QUANTITIES:
-        return _QUANTITIES[kind][1]
+        return _QUANTITIES[kind]
     if origin is Annotated:
         return _limited(_described(arguments[0]), [one for one in arguments[1:] if isinstance(one, Meta)])
     if origin is Literal:

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from chargehand.config.load import to_builtins
+from chargehand.config.plain import to_builtins
 from chargehand.config.settings import Settings
 from chargehand.linux import tree
 from chargehand.linux.parent import become_subreaper

@@ -1,0 +1,46 @@
+"""Settings as plain values that JSON can hold, and back: how they travel between our own processes.
+
+Apart from `load.py`, because the agent and its children need this and not the reading of TOML.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from chargehand.config.quantities import format_duration, format_size, parse_duration, parse_size
+from chargehand.config.settings import Duration, Settings, Size
+
+__all__ = ["decode_quantity", "from_builtins", "to_builtins"]
+
+_PARSE: dict[type, Callable[[str], Any]] = {Duration: parse_duration, Size: parse_size}
+
+
+def from_builtins(data: dict[str, Any]) -> Settings:
+    """Settings of what `to_builtins` made; what is missing has its default. Raises `msgspec.ValidationError`."""
+    return msgspec.convert(data, Settings, dec_hook=decode_quantity)
+
+
+def to_builtins(settings: Settings) -> dict[str, Any]:
+    """Settings as JSON can hold them; durations and sizes as people write them."""
+    plain: dict[str, Any] = msgspec.to_builtins(settings, enc_hook=_encode)
+    return plain
+
+
+def decode_quantity(kind: type, value: Any) -> Any:
+    """A duration or size of its text, for `msgspec.convert`."""
+    if kind in _PARSE:
+        if not isinstance(value, str):
+            raise ValueError(f"a number without a unit: {value!r}")
+        return _PARSE[kind](value)
+    raise TypeError(kind)
+
+
+def _encode(value: Any) -> str:
+    if isinstance(value, Duration):
+        return format_duration(value)
+    if isinstance(value, Size):
+        return format_size(value)
+    raise TypeError(type(value))

@@ -1,0 +1,31 @@
+"""Reads the configuration for the agent, in a process of its own: what the reading needs in memory ends with it.
+
+Prints one JSON object: `{"settings": …, "files": […]}`, or `{"problems": [line, …]}`. It runs as the agent's
+own user, so what that user may not do is refused here.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import msgspec
+
+from chargehand.config.load import ConfigError, load
+from chargehand.config.plain import to_builtins
+
+__all__ = ["main"]
+
+
+def main(argv: list[str]) -> int:
+    """`argv`: the configuration file, or nothing for the default one."""
+    try:
+        found = load(argv[0] if argv else None)
+    except ConfigError as error:
+        answer: dict[str, Any] = {"problems": [str(problem) for problem in error.problems]}
+    else:
+        answer = {"settings": to_builtins(found.settings), "files": [str(path) for path in found.files]}
+    sys.stdout.buffer.write(msgspec.json.encode(answer))
+    sys.stdout.flush()
+    return 78 if "problems" in answer else os.EX_OK
