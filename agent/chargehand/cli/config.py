@@ -44,13 +44,14 @@ def check(file: str | None, *, as_json: bool) -> int:
 
     try:
         found = load(file)
+        notes = _check_identity(found)
     except ConfigError as error:
         if as_json:
             print_json({"ok": False, "problems": [_described(problem) for problem in error.problems]})
             return 78
         raise
     imports = _import_problems(found)
-    notes = _notes(found.settings.redis)
+    notes += _unreadable(found.settings.redis)
     if as_json:
         files = [str(path) for path in found.files]
         print_json({"ok": not imports, "problems": [], "files": files, "imports": imports, "notes": notes})
@@ -77,7 +78,8 @@ def show(*, as_json: bool) -> None:
     plain = _for_eyes(to_builtins(found.settings))
     if as_json:
         files = [str(path) for path in found.files]
-        print_json({"files": files, "settings": plain, "origins": found.origins})
+        origins = {".".join(key): _place(*place) for key, place in found.origins.items()}
+        print_json({"files": files, "settings": plain, "origins": origins})
         return
     rows = list(_rows(plain, found))
     width = min(max(len(line) for line, origin in rows if origin), 70)
@@ -143,7 +145,43 @@ def _import_problems(found: Loaded) -> list[str]:
     ]
 
 
-def _notes(redis: RedisSettings) -> list[str]:
+def _check_identity(found: Loaded) -> list[str]:
+    """Users and groups that the agent may not become are refused (`ConfigError`). Answers what is to be noted."""
+    from chargehand.config.identity import asks_for_identity, identity_faults
+    from chargehand.config.problems import ConfigError
+
+    settings = found.settings
+    if not asks_for_identity(settings):
+        return []
+    notes: list[str] = []
+    rights = _agents_rights(settings.agent.runtime_dir)
+    if rights is None:
+        from chargehand.linux.capabilities import may_change_user
+
+        rights = os.geteuid(), {os.getegid()}, may_change_user()
+        notes.append("no agent to ask runs here: user and group are checked by what this command itself may do")
+    uid, gids, may_change = rights
+    problems = [found.placed(one) for one in identity_faults(settings, uid=uid, gids=gids, may_change=may_change)]
+    if problems:
+        raise ConfigError(problems)
+    return notes
+
+
+def _agents_rights(runtime_dir: str) -> tuple[int, set[int], bool] | None:
+    """Who a running agent is, and whether it may run children as others; None when there is none to ask."""
+    from chargehand.supervisor.control import ControlError, query, socket_path
+
+    try:
+        answer = query(socket_path(runtime_dir), "io.chargehand.Agent.Status", timeout=2.0)
+    except ControlError:
+        return None
+    uid, gids, may_change = answer.get("uid"), answer.get("gids"), answer.get("may_change_user")
+    if not isinstance(uid, int) or not isinstance(gids, list) or not isinstance(may_change, bool):
+        return None  # one of an earlier version
+    return uid, {gid for gid in gids if isinstance(gid, int)}, may_change
+
+
+def _unreadable(redis: RedisSettings) -> list[str]:
     """Files that this user cannot read. Perhaps the service can, so this decides nothing."""
     notes = []
     for key in _FILES:
@@ -162,7 +200,10 @@ def _summary(found: Loaded) -> str:
     groups = ", ".join(f"{one.name} ({one.processes} x {one.threads} threads)" for one in settings.worker) or "none"
     where = "embedded Redis, this node only" if settings.redis.embedded else settings.redis.url
     files = ", ".join(str(path) for path in found.files) or "no file: all defaults"
-    return f"{files}; node {settings.node.name}, executor {settings.executor.name}, {where}; workers: {groups}"
+    names = ", ".join(program.name for program in settings.child)
+    programs = f"; programs: {len(settings.child)} ({names})" if names else ""
+    node = f"node {settings.node.name}, executor {settings.executor.name}"
+    return f"{files}; {node}, {where}; workers: {groups}{programs}"
 
 
 def _for_eyes(value: Any) -> Any:
@@ -209,11 +250,17 @@ def _literal(pair: dict[str, Any]) -> str:
 
 
 def _origin(path: tuple[str, ...], found: Loaded) -> str:
-    if "queues" in path:  # weights are one value, from one file
-        path = path[: path.index("queues") + 1]
+    from chargehand.config.files import is_one_value
+
+    if is_one_value(path[:3]):  # weights, say: from one file
+        path = path[:3]
     default = "default"
     if path == ("node", "name"):
         default = "host name"
     elif path == ("redis", "embedded") and found.settings.redis.embedded:
         default = "default without a url"
-    return found.origins.get(".".join(path), default)
+    return _place(*found.origins[path]) if path in found.origins else default
+
+
+def _place(file: Path, line: int | None) -> str:
+    return f"{file}:{line}" if line else str(file)

@@ -9,37 +9,45 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from chargehand.config.lines import locate
-from chargehand.config.problems import ConfigError, KeyPath, Problem, shown
+from chargehand.config.problems import NAMED, ConfigError, KeyPath, Problem, shown
 
-__all__ = ["DEFAULT", "Merged", "config_path", "drop_in_directory", "merge"]
+__all__ = ["DEFAULT", "Merged", "config_path", "drop_in_directory", "is_one_value", "merge", "origin"]
 
 DEFAULT = Path("/etc/chargehand/chargehand.toml")
 
-#: Arrays of tables that merge by their `name`.
-_NAMED = ("worker", "action")
+#: Keys whose table is one value (weights; a kind of readiness), not a table of keys: replaced as a whole.
+_ONE_VALUE = {("worker", "queues"), ("child", "ready")}
 
-#: Keys whose table is one value (weights, a choice of queues), not a table of keys: replaced as a whole.
-_WHOLE = ("queues",)
+Origins = dict[KeyPath, tuple[Path, int | None]]
 
 
 class Merged(NamedTuple):
     data: dict[str, Any]  # named arrays are dicts here: name -> table
-    origins: dict[KeyPath, tuple[Path, int | None]]
+    origins: Origins
     files: list[Path]
     problems: list[Problem]
 
     def origin(self, key: KeyPath) -> tuple[Path | None, int | None]:
-        """Where a key stands, or the nearest table around it, or the main file."""
-        for end in range(len(key), 0, -1):
-            if key[:end] in self.origins:
-                return self.origins[key[:end]]
-        return (self.files[0] if self.files else None), None
+        return origin(key, self.origins, self.files)
 
 
 class _Unreadable(Exception):
     def __init__(self, problem: Problem) -> None:
         super().__init__(str(problem))
         self.problem = problem
+
+
+def origin(key: KeyPath, origins: Origins, files: list[Path]) -> tuple[Path | None, int | None]:
+    """Where a key stands, or the nearest table around it, or the main file."""
+    for end in range(len(key), 0, -1):
+        if key[:end] in origins:
+            return origins[key[:end]]
+    return (files[0] if files else None), None
+
+
+def is_one_value(key: KeyPath) -> bool:
+    """True for a key whose table is one value: no file gives a part of it."""
+    return len(key) == 3 and (key[0], key[2]) in _ONE_VALUE
 
 
 def config_path(given: str | Path | None) -> tuple[Path, bool]:
@@ -122,7 +130,7 @@ def _syntax(path: Path, message: str, lines: int) -> Problem:
 
 def _add(merged: Merged, path: Path, data: dict[str, Any], lines: dict[KeyPath, int]) -> None:
     for key, value in data.items():
-        if key not in _NAMED:
+        if key not in NAMED:
             _put(merged, path, merged.data, (key,), value, lines, (key,))
         elif isinstance(value, list) and all(isinstance(item, dict) for item in value):
             _add_named(merged, path, key, value, lines)
@@ -175,7 +183,7 @@ def _put(
     """Tables merge; everything else replaces what an earlier file said."""
     last = key[-1]
     merged.origins[key] = (path, lines.get(at))
-    if isinstance(value, dict) and isinstance(into.get(last, {}), dict) and last not in _WHOLE:
+    if isinstance(value, dict) and isinstance(into.get(last, {}), dict) and not is_one_value(key):
         table = into.setdefault(last, {})
         for inner, content in value.items():
             _put(merged, path, table, (*key, inner), content, lines, (*at, inner))

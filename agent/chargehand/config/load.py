@@ -12,19 +12,24 @@ from typing import Annotated, Any, Literal, NamedTuple
 import msgspec
 from msgspec import Meta, Struct
 
-from chargehand.config.files import Merged, merge
+from chargehand.config.files import Merged, Origins, is_one_value, merge, origin
 from chargehand.config.plain import decode_quantity, from_builtins
-from chargehand.config.problems import ConfigError, KeyPath, Problem, shown
-from chargehand.config.rules import broken_rules, inputs_of
-from chargehand.config.settings import Duration, Name, Settings, Size
+from chargehand.config.problems import NAMED, ConfigError, KeyPath, Problem, shown
+from chargehand.config.rules import ANY, broken_rules, inputs_of
+from chargehand.config.settings import Duration, LogPattern, Name, Settings, Size
 
 __all__ = ["ConfigError", "Loaded", "load"]
 
 
 class Loaded(NamedTuple):
     settings: Settings
-    origins: dict[str, str]  # "worker.hosts.threads" -> "FILE:LINE"; what is not here is a default
+    origins: Origins  # ("worker", "hosts", "threads") -> its file and line; what is not here is a default
     files: list[Path]
+
+    def placed(self, problem: Problem) -> Problem:
+        """The same, with its place in the files: for what is found wrong only after loading."""
+        file, line = origin(problem.key, self.origins, self.files)
+        return problem._replace(file=file, line=line)
 
 
 def load(path: str | Path | None = None) -> Loaded:
@@ -55,12 +60,10 @@ def load(path: str | Path | None = None) -> Loaded:
             problems.append(problem._replace(file=file, line=line))
     if problems:
         raise ConfigError(sorted(problems, key=lambda problem: (str(problem.file), problem.line or 0)))
-    origins = {".".join(key): f"{file}:{line}" if line else str(file) for key, (file, line) in merged.origins.items()}
-    return Loaded(settings, origins, merged.files)
+    return Loaded(settings, merged.origins, merged.files)
 
 
 _HINTS = typing.get_type_hints(Settings, include_extras=True)
-_LISTS = ("worker", "action")  # arrays of tables that merge by name
 
 _NAME_IT = "set node.name"
 _URL: KeyPath = ("redis", "url")
@@ -73,9 +76,15 @@ _ADVICE: dict[KeyPath, str] = {
     ("redis", "db"): 'host, port and database are in redis.url, like "redis://HOST:6379/0"',
 }
 
-_QUANTITIES: dict[type, str] = {
+_UNIONS = {typing.Union, types.UnionType}
+_WORDS: dict[type, str] = {
+    str: "a string",
+    bool: "true or false",
+    int: "an integer",
+    float: "a number",
     Duration: 'a duration with its unit, like "5s" (ms, s, m, h, d)',
     Size: 'a size with its unit, like "64KiB" (B, KiB, MiB, GiB, TiB)',
+    LogPattern: '{ log = "REGULAR EXPRESSION" }',
 }
 
 
@@ -92,7 +101,7 @@ def _faults(merged: Merged) -> list[Problem]:
     for section, content in merged.data.items():
         if section not in _HINTS:
             found.append(_unknown((section,), _HINTS, merged))
-        elif section in _LISTS:
+        elif section in NAMED:
             (kind,) = typing.get_args(_HINTS[section])
             for name, item in content.items():
                 found += _check_table(kind, item, (section, name), merged, whole=_enabled(item))
@@ -108,7 +117,7 @@ def _enabled(item: dict[str, Any]) -> bool:
 def _sound(data: dict[str, Any], faults: list[Problem]) -> dict[str, Any]:
     """The data without what is at fault: the rest is to be asked for more that is wrong."""
     kept: dict[str, Any] = _without(data, [fault.key for fault in faults])
-    for section in _LISTS:
+    for section in NAMED:
         if section in kept:
             (kind,) = typing.get_args(_HINTS[section])
             needed = {field.name for field in msgspec.structs.fields(kind) if field.required}
@@ -128,17 +137,20 @@ def _without(table: Any, keys: list[KeyPath]) -> Any:
 
 
 def _overlap(one: KeyPath, other: KeyPath) -> bool:
-    shorter = min(len(one), len(other))
-    return one[:shorter] == other[:shorter]
+    return all(left == right or ANY in {left, right} for left, right in zip(one, other, strict=False))
 
 
 def _check(kind: Any, value: Any, key: KeyPath, merged: Merged) -> list[Problem]:
     """Every place where `value` is not what `kind` asks for."""
     if isinstance(kind, type) and issubclass(kind, Struct):
         return _check_table(kind, value, key, merged)
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin is dict and isinstance(value, dict) and isinstance(arguments[1], type):
+    form, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if form is dict and isinstance(value, dict) and isinstance(arguments[1], type):
         return [problem for name, item in value.items() for problem in _check(arguments[1], item, (*key, name), merged)]
+    if form in _UNIONS and isinstance(value, dict) and not is_one_value(key):
+        for table in arguments:
+            if isinstance(table, type) and issubclass(table, Struct):
+                return _check_table(table, value, key, merged)
     try:
         msgspec.convert(value, kind, dec_hook=decode_quantity)
     except msgspec.ValidationError as error:
@@ -151,14 +163,15 @@ def _check_table(kind: type[Struct], value: Any, key: KeyPath, merged: Merged, *
     if not isinstance(value, dict):
         return [_problem(key, f"found {shown(key, value)}", f"a table of {', '.join(_hints(kind))}", merged)]
     hints = _hints(kind)
-    found = []
+    found: list[Problem] = []
     for name, inner in value.items():
         if name in hints:
             found += _check(hints[name], inner, (*key, name), merged)
         else:
             found.append(_unknown((*key, name), hints, merged))
+    meant = {problem.meant for problem in found}
     for field in msgspec.structs.fields(kind) if whole else ():
-        if field.required and field.name not in value:
+        if field.required and field.name not in value and (*key, field.name) not in meant:
             found.append(_problem((*key, field.name), "is missing", _described(hints[field.name]), merged))
     return found
 
@@ -181,9 +194,14 @@ def _unknown(key: KeyPath, known: dict[str, Any], merged: Merged) -> Problem:
 
 
 def _guilty(value: Any, message: str, key: KeyPath) -> str:
-    index = re.search(r" - at `\$\[(\d+)\]`$", message)
-    if isinstance(value, list) and index is not None:
-        return f"{shown(key, value[int(index[1])])} in the list"
+    at = re.search(r" - at `\$(?:\[(\d+)\]|\.(\w+))`$", message)
+    if isinstance(value, list) and at is not None and at[1]:
+        return f"{shown(key, value[int(at[1])])} in the list"
+    if isinstance(value, dict) and is_one_value(key):
+        if at is not None and at[2] in value:
+            return f"{shown(key, value[at[2]])} as {at[2]}"
+        if not re.search(r" - at `", message):
+            return f"a table of {', '.join(value) or 'nothing'}"
     return shown(key, value)
 
 
@@ -196,21 +214,22 @@ def _nearest(name: str, known: dict[str, Any]) -> str | None:
 
 def _described(kind: Any) -> str:
     """A type in words."""
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if kind in _QUANTITIES:
-        return _QUANTITIES[kind]
-    if origin is Annotated:
+    form, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if kind in _WORDS:
+        return _WORDS[kind]
+    if form is Annotated:
         return _limited(_described(arguments[0]), [one for one in arguments[1:] if isinstance(one, Meta)])
-    if origin is Literal:
+    if form is Literal:
         return "one of " + ", ".join(f'"{choice}"' for choice in arguments)
-    if origin in {typing.Union, types.UnionType}:
+    if form in _UNIONS:
         return " or ".join(_described(one) for one in arguments if one is not type(None))
-    if origin is list:
+    if form is list:
         return f"a list ({_described(arguments[0])} each)"
-    if origin is dict:
+    if form is dict:
         return f"a table ({_described(arguments[1])} each)"
-    words = {str: "a string", bool: "true or false", int: "an integer", float: "a number"}
-    return words.get(kind, "a table")
+    if isinstance(kind, type) and issubclass(kind, Struct):
+        return f"a table of {', '.join(_hints(kind))}"
+    return "a table"
 
 
 def _limited(words: str, limits: list[Meta]) -> str:

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterator
 
+from chargehand.config.patterns import pattern_fault
 from chargehand.config.settings import Parameter
 
 __all__ = ["parameter_faults", "value_fault"]
@@ -20,10 +21,8 @@ def parameter_faults(parameter: Parameter) -> Iterator[tuple[str, str, str]]:
     if parameter.pattern is not None:
         if parameter.type != "string":
             yield "pattern", f"a pattern for a {parameter.type}", "it for strings only"
-        try:
-            re.compile(parameter.pattern)
-        except (re.error, OverflowError, RecursionError) as error:
-            yield "pattern", f'"{parameter.pattern}"', f"a regular expression ({error})"
+        if fault := pattern_fault(parameter.pattern):
+            yield "pattern", f'"{parameter.pattern}"', f"a regular expression ({fault})"
             return
     for key, limit in (("minimum", parameter.minimum), ("maximum", parameter.maximum)):
         if limit is not None and not numeric:

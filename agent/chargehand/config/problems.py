@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-__all__ = ["ConfigError", "KeyPath", "Problem", "masked", "shown"]
+__all__ = ["NAMED", "ConfigError", "KeyPath", "Problem", "absolute", "masked", "problem", "shown"]
 
 KeyPath = tuple[str, ...]
+
+#: Arrays of tables whose items have a name: they merge by it, and stand in a key path with it.
+NAMED = ("worker", "action", "child")
 
 #: Where people put a password by mistake, in place of the path of its file: never repeated.
 _UNSHOWN = ("password_file", "sentinel_password_file")
@@ -33,7 +36,7 @@ class Problem(NamedTuple):
     @property
     def name(self) -> str:
         """The key as a person would point at it: `worker "hosts": threads`."""
-        if len(self.key) > 1 and self.key[0] in {"worker", "action"}:
+        if len(self.key) > 1 and self.key[0] in NAMED:
             rest = ".".join(self.key[2:])
             return f'{self.key[0]} "{self.key[1]}"' + (f": {rest}" if rest else "")
         return ".".join(self.key)
@@ -59,10 +62,21 @@ class ConfigError(Exception):
         self.problems = list(problems)
 
 
+def problem(*key: str, found: str, expected: str, advice: str = "") -> Problem:
+    """One whose place in the files is still to be looked up."""
+    return Problem(None, None, key, found, expected, advice)
+
+
+def absolute(*key: str, value: str) -> Iterator[Problem]:
+    """A path must not depend on where a process happens to stand."""
+    if not value.startswith("/") or "\0" in value:
+        yield problem(*key, found=f"found {shown(key, value)}", expected="an absolute path")
+
+
 def shown(key: KeyPath, value: Any) -> str:
     """A value for a message: with its type, cut, and without what may be a secret."""
     kind = _KINDS.get(type(value), "a date or time")
-    if key[-1] in _UNSHOWN or key[2:3] == ("env",):
+    if key[-1] in _UNSHOWN or key[2:3] == ("env",) or key[:2] == ("orchestrator", "env"):
         return f"{kind} (not shown)"
     if isinstance(value, list | dict):
         return kind if key[0] == "redis" else f"{kind} of {len(value)}"

@@ -12,8 +12,10 @@ from typing import Any
 
 import msgspec
 
+from chargehand.config.identity import identity_faults
 from chargehand.config.load import ConfigError, load
 from chargehand.config.plain import to_builtins
+from chargehand.linux.capabilities import may_change_user
 
 __all__ = ["main"]
 
@@ -22,6 +24,9 @@ def main(argv: list[str]) -> int:
     """`argv`: the configuration file, or nothing for the default one."""
     try:
         found = load(argv[0] if argv else None)
+        faults = identity_faults(found.settings, uid=os.geteuid(), gids={os.getegid()}, may_change=may_change_user())
+        if refused := [found.placed(problem) for problem in faults]:
+            raise ConfigError(refused)
     except ConfigError as error:
         answer: dict[str, Any] = {"problems": [str(problem) for problem in error.problems]}
     else:

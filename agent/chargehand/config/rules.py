@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from chargehand.config.children import broken_children, environment_faults
 from chargehand.config.parameters import parameter_faults
-from chargehand.config.problems import KeyPath, Problem, shown
+from chargehand.config.problems import NAMED, KeyPath, Problem, absolute, problem, shown
 from chargehand.config.quantities import format_duration
 from chargehand.config.settings import (
     ActionSettings,
@@ -14,22 +15,23 @@ from chargehand.config.settings import (
     AgentSettings,
     RedisSettings,
     Settings,
-    WorkerSettings,
 )
 from chargehand.config.urls import url_faults
 
-__all__ = ["HELD_SHARE", "broken_rules", "inputs_of"]
+__all__ = ["ANY", "HELD_SHARE", "broken_rules", "inputs_of"]
 
 HELD_SHARE = 0.8  # of the ttl: when a holder that could not renew steps down by itself
 
 _PLACE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
+ANY = "?"  # in a key path: whatever the item is called
+
 #: What a rule about the first key reads; "*" is the item's name. A key that is not here is read alone.
 _TIMERS: tuple[KeyPath, ...] = (("orchestrator", "lease"), ("redis", "timeout"))
 _COMMAND: tuple[KeyPath, ...] = (("action", "*", "argv"), ("action", "*", "params"), ("action", "*", "env"))
 _INPUTS: dict[KeyPath, tuple[KeyPath, ...]] = {
-    ("worker",): (("worker",), ("orchestrator", "enabled")),
+    ("worker",): (("worker",), ("child",), ("orchestrator", "enabled")),
     ("orchestrator", "lease"): _TIMERS,
     ("redis", "timeout"): _TIMERS,
     ("redis", "url"): (("redis", "url"), ("redis", "username")),
@@ -50,13 +52,24 @@ _INPUTS: dict[KeyPath, tuple[KeyPath, ...]] = {
     ("action", "*", "params"): _COMMAND,
     ("action", "*", "env"): _COMMAND,
     ("action", "*", "retry"): (("action", "*", "retry"),),
+    ("child", "*", "watchdog"): (("child", "*", "watchdog"), ("child", "*", "ready")),
+    # A child whose name or command is wrong seems not to be there; a server and an orchestrator likewise.
+    ("child", "*", "after"): (
+        ("child", ANY, "after"),
+        ("child", ANY, "argv"),
+        ("child", ANY, "name"),
+        ("worker", ANY, "name"),
+        ("orchestrator", "enabled"),
+        ("redis", "embedded"),
+        ("redis", "url"),
+    ),
 }
 
 
 def inputs_of(key: KeyPath) -> list[KeyPath]:
     """All the keys that decide a problem which is told about this one."""
     item = key[1] if len(key) > 1 else ""
-    general = (key[0], "*", *key[2:3]) if key[0] == "action" else key[:2]
+    general = (key[0], "*", *key[2:3]) if key[0] in NAMED and len(key) > 1 else key[:2]
     return [tuple(item if part == "*" else part for part in one) for one in _INPUTS.get(general, (key,))]
 
 
@@ -64,27 +77,22 @@ def broken_rules(settings: Settings) -> Iterator[Problem]:
     yield from _redis(settings.redis)
     yield from _orchestrator(settings)
     yield from _agent(settings.agent)
-    if not settings.worker and not settings.orchestrator.enabled:
-        yield _problem("worker", found="no worker, and the orchestrator is disabled", expected="something to run")
-    for worker in settings.worker:
-        yield from _worker(worker)
+    if not settings.worker and not settings.child and not settings.orchestrator.enabled:
+        yield problem("worker", found="no worker, and the orchestrator is disabled", expected="something to run")
+    yield from broken_children(settings)
     yield from _actions(settings.actions)
     for action in settings.action:
         yield from _action(action)
 
 
-def _problem(*key: str, found: str, expected: str, advice: str = "") -> Problem:
-    return Problem(None, None, key, found, expected, advice)
-
-
 def _redis(redis: RedisSettings) -> Iterator[Problem]:
     if redis.url is not None:
         for fault in url_faults(redis.url, username=redis.username is not None):
-            yield _problem("redis", "url", found=fault.found, expected=fault.expected, advice=fault.advice)
+            yield problem("redis", "url", found=fault.found, expected=fault.expected, advice=fault.advice)
         if redis.embedded:
-            yield _problem("redis", "embedded", found="true beside a url", expected="one of the two")
+            yield problem("redis", "embedded", found="true beside a url", expected="one of the two")
     elif not redis.embedded:
-        yield _problem("redis", "embedded", found="false without a url", expected="a url, or embedded = true")
+        yield problem("redis", "embedded", found="false without a url", expected="a url, or embedded = true")
     # What would have no effect is refused: whoever wrote it counts on it.
     scheme = (redis.url or "").partition("://")[0]
     for names, schemes, needed in (
@@ -95,28 +103,23 @@ def _redis(redis: RedisSettings) -> Iterator[Problem]:
         for name in names:
             if getattr(redis, name) is not None and scheme not in schemes and (scheme or not redis.url):
                 beside = f"a url of {scheme}://" if scheme else "no url"
-                yield _problem("redis", name, found=f"set, with {beside}", expected=f"it with {needed} only")
+                yield problem("redis", name, found=f"set, with {beside}", expected=f"it with {needed} only")
     if redis.key_file is not None and redis.cert_file is None:
-        yield _problem("redis", "key_file", found="a key without its certificate", expected="cert_file beside it")
+        yield problem("redis", "key_file", found="a key without its certificate", expected="cert_file beside it")
     for name in ("password_file", "sentinel_password_file", "ca_file", "cert_file", "key_file"):
         value = getattr(redis, name)
         if value is not None:
-            yield from _absolute("redis", name, value=value)
+            yield from absolute("redis", name, value=value)
     if redis.timeout < 0.01:
-        yield _problem(
+        yield problem(
             "redis", "timeout", found=format_duration(redis.timeout), expected="at least 10ms", advice="of one request"
         )
-
-
-def _absolute(*key: str, value: str) -> Iterator[Problem]:
-    if not value.startswith("/") or "\0" in value:
-        yield _problem(*key, found=f"found {shown(key, value)}", expected="an absolute path")
 
 
 def _orchestrator(settings: Settings) -> Iterator[Problem]:
     orchestrator = settings.orchestrator
     if orchestrator.threads != 1:
-        yield _problem(
+        yield problem(
             "orchestrator",
             "threads",
             found=str(orchestrator.threads),
@@ -126,7 +129,7 @@ def _orchestrator(settings: Settings) -> Iterator[Problem]:
     ttl, renew, timeout = orchestrator.lease.ttl, orchestrator.lease.renew, settings.redis.timeout
     held = round(HELD_SHARE * ttl, 6)
     if ttl < 1:
-        yield _problem(
+        yield problem(
             "orchestrator",
             "lease",
             "ttl",
@@ -135,9 +138,9 @@ def _orchestrator(settings: Settings) -> Iterator[Problem]:
             advice="a pause of the network or the machine must not cost the lease",
         )
     elif renew < 0.01:
-        yield _problem("orchestrator", "lease", "renew", found=format_duration(renew), expected="at least 10ms")
+        yield problem("orchestrator", "lease", "renew", found=format_duration(renew), expected="at least 10ms")
     elif renew * 3 > ttl:
-        yield _problem(
+        yield problem(
             "orchestrator",
             "lease",
             "renew",
@@ -146,7 +149,7 @@ def _orchestrator(settings: Settings) -> Iterator[Problem]:
             advice="one lost renewal must not cost the lease",
         )
     elif timeout >= held - renew:
-        yield _problem(
+        yield problem(
             "redis",
             "timeout",
             found=f"{format_duration(timeout)} with lease renew {format_duration(renew)}, ttl {format_duration(ttl)}",
@@ -162,34 +165,26 @@ def _seconds(value: float) -> str:
 
 def _agent(agent: AgentSettings) -> Iterator[Problem]:
     if not 0.1 <= agent.ready_timeout <= 80:
-        yield _problem(
+        yield problem(
             "agent",
             "ready_timeout",
             found=format_duration(agent.ready_timeout),
             expected="from 100ms to 80s",
             advice="systemd gives a start up at TimeoutStartSec, 90 s by default",
         )
-    if agent.stop_timeout > 3600:
-        yield _problem("agent", "stop_timeout", found=format_duration(agent.stop_timeout), expected="at most 1h")
-    yield from _absolute("agent", "state_dir", value=agent.state_dir)
-    yield from _absolute("agent", "runtime_dir", value=agent.runtime_dir)
-
-
-def _worker(worker: WorkerSettings) -> Iterator[Problem]:
-    where = ("worker", worker.name, "queues")
-    if not worker.queues:
-        yield _problem(*where, found="none", expected="at least one queue")
-    if isinstance(worker.queues, list):
-        for queue in sorted({one for one in worker.queues if worker.queues.count(one) > 1}):
-            yield _problem(*where, found=f'"{queue}" twice', expected="each queue once")
+    for name, value in (("stop_timeout", agent.stop_timeout), ("shutdown_timeout", agent.shutdown_timeout)):
+        if value > 3600:
+            yield problem("agent", name, found=format_duration(value), expected="at most 1h")
+    yield from absolute("agent", "state_dir", value=agent.state_dir)
+    yield from absolute("agent", "runtime_dir", value=agent.runtime_dir)
 
 
 def _actions(actions: ActionsSettings) -> Iterator[Problem]:
     for path in actions.path:
-        yield from _absolute("actions", "path", value=path)
+        yield from absolute("actions", "path", value=path)
     for module in actions.modules:
         if not all(part.isidentifier() for part in module.split(".")):
-            yield _problem(
+            yield problem(
                 "actions",
                 "modules",
                 found=f"found {shown(('actions', 'modules'), module)}",
@@ -201,7 +196,7 @@ def _action(action: ActionSettings) -> Iterator[Problem]:
     where = ("action", action.name)
     used = {name for argument in action.argv for name in _PLACE.findall(argument)}
     for name in sorted(used - set(action.params)):
-        yield _problem(
+        yield problem(
             *where,
             "argv",
             found=f"{{{name}}}, and no parameter of this name",
@@ -210,12 +205,12 @@ def _action(action: ActionSettings) -> Iterator[Problem]:
     for name in action.params:
         if not _PLACE.fullmatch(f"{{{name}}}"):
             expected = "letters, digits and '_', not starting with a digit"
-            yield _problem(*where, "params", name, found=f'"{name}" as a name', expected=expected)
+            yield problem(*where, "params", name, found=f'"{name}" as a name', expected=expected)
         elif name not in used:
             found = "a parameter that argv does not use"
-            yield _problem(*where, "params", name, found=found, expected=f"{{{name}}} in argv")
+            yield problem(*where, "params", name, found=found, expected=f"{{{name}}} in argv")
     if not action.argv[0] or "{" in action.argv[0]:
-        yield _problem(
+        yield problem(
             *where,
             "argv",
             found=f'"{action.argv[0]}" as the program',
@@ -223,17 +218,16 @@ def _action(action: ActionSettings) -> Iterator[Problem]:
             advice="a parameter must not choose what is run",
         )
     if any("\0" in argument for argument in action.argv):
-        yield _problem(*where, "argv", found="a NUL character", expected="text")
+        yield problem(*where, "argv", found="a NUL character", expected="text")
+    yield from environment_faults(*where, env=action.env)
     for name, value in action.env.items():
-        if not name or "=" in name or "\0" in name + value:
-            yield _problem(*where, "env", name, found="a name or value that no environment can hold", expected="text")
         for parameter in sorted(set(_PLACE.findall(value)) & set(action.params)):
             found, expected = f"{{{parameter}}} in the environment", "parameters in argv only"
-            yield _problem(*where, "env", name, found=found, expected=expected, advice="it would be taken as written")
+            yield problem(*where, "env", name, found=found, expected=expected, advice="it would be taken as written")
     if action.timeout is not None and action.timeout < 0.001:
-        yield _problem(*where, "timeout", found="0s", expected="at least 1ms", advice="no timeout: leave the key out")
+        yield problem(*where, "timeout", found="0s", expected="at least 1ms", advice="no timeout: leave the key out")
     if action.retry.max_backoff < action.retry.backoff:
-        yield _problem(
+        yield problem(
             *where,
             "retry",
             "max_backoff",
@@ -242,4 +236,4 @@ def _action(action: ActionSettings) -> Iterator[Problem]:
         )
     for name, parameter in action.params.items():
         for key, found, expected in parameter_faults(parameter):
-            yield _problem(*where, "params", name, key, found=found, expected=expected)
+            yield problem(*where, "params", name, key, found=found, expected=expected)

@@ -32,6 +32,7 @@ TEMPLATE = """\
 [agent]
 # ready_timeout = "10s"          # READY without Redis after this long: a service that waits has not failed
 # stop_timeout = "25s"           # what running steps get at a stop
+# shutdown_timeout = "10s"       # the same when the whole system goes down
 # state_dir = "/var/lib/chargehand"
 # runtime_dir = "/run/chargehand"
 
@@ -40,6 +41,10 @@ TEMPLATE = """\
 # threads = 1                    # always: an orchestrator decides in one thread
 # lease = { ttl = "5s", renew = "1s" }   # a dead node is replaced after ttl
 # max_inbox = 100000             # events not yet decided on; submissions are refused above
+# memory_max = "1GiB"            # above it, it is replaced (default: none)
+# nice = 0                       # -20 to 19
+# env = {}                       # { LANG = "C.UTF-8" }, say: added to its environment
+# limits = {}                    # as of [[worker]]
 
 # A group of workers. Any number of them; without one there is this one.
 # [[worker]]
@@ -47,6 +52,13 @@ TEMPLATE = """\
 # queues = ["default"]           # in strict order; { fast = 3, default = 1 } draws by weight
 # threads = 5                    # steps at a time, a process
 # processes = 1
+# start_timeout = "90s"          # until READY, the import of its modules included
+# memory_max = "1GiB"            # of each process: above it, another takes its place and it drains (default: none)
+# nice = 0                       # -20 to 19
+# user = "chargehand"            # runs as this user; the agent needs the right for it (default: the agent's)
+# group = "chargehand"
+# env = {}                       # { LANG = "C.UTF-8" }, say: added to its environment
+# limits = {}                    # { nofile = 65536 }; also nproc, core, stack, memlock, file_size, address_space
 # enabled = true                 # false removes a group that an earlier file declares
 
 [actions]
@@ -66,4 +78,25 @@ TEMPLATE = """\
 # exclusive = false              # true: ended when its worker is cut off, so that two attempts never overlap
 # env = { LANG = "C" }
 # enabled = true
+
+# Any other program that this node's agent starts, watches and stops.
+# [[child]]
+# name = "exporter"
+# argv = ["/usr/bin/redis_exporter"]     # never a shell string
+# ready = "running"              # as soon as it runs; "notify": READY=1 from it; { log = "listening on" }: that line
+# role = { active = "entering active mode", passive = "entering passive mode" }   # what it logs (default: no role)
+# after = []                     # started when these are READY: children, worker groups, "orchestrator", "redis"
+# start_timeout = "90s"          # until READY
+# stop_timeout = "10s"           # from its stop signal to SIGKILL
+# stop_signal = "SIGTERM"
+# watchdog = "30s"               # with ready = "notify": the longest silence between two WATCHDOG=1 (default: none)
+# last_words = false             # true: its last line of output stands in the status when it ends
+# directory = "/"                # where it runs
+# memory_max = "1GiB"            # above it, it is stopped and started again (default: none)
+# nice = 0
+# user = "chargehand"            # as of [[worker]]
+# group = "chargehand"
+# env = {}
+# limits = {}                    # as of [[worker]]
+# enabled = true                 # false removes it
 """
