@@ -7,6 +7,7 @@ from importlib import import_module
 
 _PROGRAMS = {
     "agent": "chargehand.supervisor.main",
+    "read-config": "chargehand.config.reader",  # for the agent
     "orchestrator": "chargehand.orchestrator.main",
     "worker": "chargehand.worker.main",
 }
@@ -25,10 +26,14 @@ def main() -> int:
 
 
 def _run_program(name: str, words: list[str]) -> int:
-    from chargehand.config.problems import ConfigError
+    main = import_module(_PROGRAMS[name]).main
+    if name == "agent":
+        code: int = main(words)
+        return code
+    from chargehand.config.problems import ConfigError  # the agent reads its configuration elsewhere
 
     try:
-        code: int = import_module(_PROGRAMS[name]).main(words)
+        code = main(words)
     except ConfigError as error:
         for problem in error.problems:
             print(f"chargehand: {problem}", file=sys.stderr)

@@ -11,13 +11,13 @@ import os
 import secrets
 import signal
 import socket
-import sys
 import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from chargehand import logs
 from chargehand.config.load import load
 from chargehand.config.plain import from_builtins
 from chargehand.config.settings import Settings
@@ -62,8 +62,7 @@ class Child:
         self._outage: datetime | None = None
         self._ready = False
         self._told: dict[str, str] = {}
-        period = int(os.environ.get("WATCHDOG_USEC", "3000000")) / 1e6 / 3
-        self._period = min(period, 1.0)
+        self._period = int(os.environ.get("WATCHDOG_USEC", "3000000")) / 1e6 / 3
         self._next_ping = 0.0
         self._stopped = False
         self._wake_read, self._wake_write = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
@@ -71,11 +70,7 @@ class Child:
         signal.signal(signal.SIGTERM, self._on_signal)
         # Ctrl-C in a terminal reaches the whole group: the agent decides what it means for its children.
         signal.signal(signal.SIGINT, signal.SIG_IGN if self.link else self._on_signal)
-        logging.basicConfig(
-            level=os.environ.get("CHARGEHAND_LOG", "INFO").upper(),
-            format=f"%(levelname)s {self.name}@{self.node}: %(message)s",
-            stream=sys.stderr,
-        )
+        logs.configure(self.name, self.node)
 
     def _settings(self, config: str | None) -> Settings:
         if self.link is None:

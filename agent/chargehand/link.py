@@ -56,16 +56,21 @@ class Link:
         """True while there is something that the socket did not take yet."""
         return bool(self._out)
 
-    def receive_first(self, timeout: float) -> dict[str, Any]:
-        """Wait for the first message. Raises `LinkError` when none comes in `timeout` seconds."""
+    @property
+    def unsent(self) -> int:
+        """Bytes of it."""
+        return len(self._out)
+
+    def receive_first(self, timeout: float | None) -> dict[str, Any]:
+        """Wait for the next message. Raises `LinkError` when none comes in `timeout` seconds (None: no limit)."""
         while True:
             message = self._next()
             if message is not None:
                 return message
             poll = select.poll()
             poll.register(self._socket, select.POLLIN)
-            if self._ended or not poll.poll(timeout * 1000):
-                raise LinkError("the agent sent no settings")
+            if self._ended or not poll.poll(None if timeout is None else timeout * 1000):
+                raise LinkError("the other side sent nothing")
             self._fill()
 
     def receive(self) -> tuple[list[dict[str, Any]], bool]:

@@ -14,11 +14,12 @@ import pytest
 from msgspec import NODEFAULT, Struct
 
 from chargehand.config.quantities import format_duration
-from chargehand.config.settings import Duration, Parameter, Settings
+from chargehand.config.settings import Duration, Limits, Parameter, Settings
 from chargehand.config.template import TEMPLATE
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text(encoding="utf-8")
 PARAMETER = "action.params.NAME"
+LIMITS = "limits"  # the same in several sections, so explained once
 REQUIRED = object()
 
 
@@ -28,7 +29,9 @@ def fields(kind: type[Struct], section: str = "", prefix: str = "") -> Iterator[
     for field in msgspec.structs.fields(kind):
         inner = hints[field.name]
         item = typing.get_args(inner)[0] if typing.get_origin(inner) is list else inner
-        if isinstance(item, type) and issubclass(item, Struct):
+        if item is Limits:
+            yield section, field.name, {}
+        elif isinstance(item, type) and issubclass(item, Struct):
             if section:
                 yield from fields(item, section, f"{field.name}.")
             else:
@@ -39,7 +42,7 @@ def fields(kind: type[Struct], section: str = "", prefix: str = "") -> Iterator[
             yield section, prefix + field.name, REQUIRED if field.required else field.default
 
 
-ALL = [*fields(Settings), *((PARAMETER, key, default) for _, key, default in fields(Parameter, PARAMETER))]
+ALL = [*fields(Settings), *fields(Parameter, PARAMETER), *fields(Limits, LIMITS)]
 
 
 def toml(default: Any) -> str:
@@ -56,8 +59,8 @@ def documented() -> dict[tuple[str, str], str]:
     rows: dict[tuple[str, str], str] = {}
     section = ""
     for line in DOCUMENT.splitlines():
-        if heading := re.fullmatch(r"#+ `\[+([^\]]+)\]+`", line):
-            section = heading[1]
+        if heading := re.fullmatch(r"#+ (?:`\[*([^\]]+)\]*`|.*)", line):
+            section = heading[1] or ""
         elif section and (row := re.match(r"\| `([a-z_.]+)` \| [^|]+ \| ([^|]+) \|", line)):
             rows[section, row[1]] = row[2]
     return rows
@@ -76,7 +79,7 @@ def template_sections() -> dict[str, str]:
 
 @pytest.mark.parametrize(("section", "key"), [(section, key) for section, key, _ in ALL])
 def test_the_template_has_every_key(section: str, key: str) -> None:
-    table = "action" if section == PARAMETER else section
+    table = {PARAMETER: "action", LIMITS: "worker"}.get(section, section)
     assert re.search(rf"\b{key.rpartition('.')[2]}\b", template_sections()[table]), f"{section}: {key}"
 
 
@@ -85,10 +88,10 @@ def test_the_template_shows_true_defaults() -> None:
     text = re.sub(r"^# (?=[a-z_.]+ = |\[\[)", "", TEMPLATE, flags=re.MULTILINE)
     document = tomllib.loads(text)
     for section, key, default in fields(Settings):
-        if section == "action" or default is None or (section, key) == ("node", "name"):
+        if section == "action" or default in {None, REQUIRED} or (section, key) == ("node", "name"):
             continue
         value = document[section][0] if isinstance(document[section], list) else document[section]
         for part in key.split("."):
             value = value[part]
         expected = format_duration(default) if isinstance(default, Duration) else default
-        assert default is REQUIRED or value == expected, (section, key)
+        assert value == expected, (section, key)

@@ -38,10 +38,10 @@ def test_the_first_message_leaves_the_next_ones(ends: tuple[Link, Link]) -> None
 def test_no_first_message() -> None:
     ours, theirs = pair()
     other = Link(theirs)
-    with pytest.raises(LinkError, match="sent no settings"):
+    with pytest.raises(LinkError, match="sent nothing"):
         other.receive_first(timeout=0.0)
     ours.close()
-    with pytest.raises(LinkError, match="sent no settings"):
+    with pytest.raises(LinkError, match="sent nothing"):
         other.receive_first(timeout=5.0)
     other.close()
 

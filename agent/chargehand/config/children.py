@@ -19,6 +19,12 @@ _OURS = {
     "redis": "the embedded server's name",
 }
 
+#: Why one of ours is not there to be waited for.
+_ABSENT = {
+    "orchestrator": "orchestrator.enabled is false",
+    "redis": "the agent runs no server when there is a redis.url",
+}
+
 _SHORTEST = 0.1  # of a start or a silence: below, a busy machine looks like a broken child
 _LONGEST_STOP = 3600
 _LEAST_MEMORY = 16 << 20  # Python alone needs as much
@@ -48,9 +54,7 @@ def _names(settings: Settings) -> Iterator[Problem]:
     """Whoever is named in a status, a log or a command is one child, or one group."""
     taken = dict(_OURS)
     for group in settings.worker:
-        own = [group.name]
-        if group.processes > 1:
-            own += [f"{group.name}-{index}" for index in range(1, group.processes + 1)]
+        own = [group.name, *_processes(group)]
         if met := next((name for name in own if name in taken), None):
             found = f'"{met}" is {taken[met]}'
             if met != group.name:
@@ -68,6 +72,11 @@ def _names(settings: Settings) -> Iterator[Problem]:
             yield problem("child", program.name, "name", found=found, expected=expected, advice=advice)
 
 
+def _processes(group: WorkerSettings) -> list[str]:
+    """Names of its processes, where they are not called as the group is."""
+    return [f"{group.name}-{index}" for index in range(1, group.processes + 1)] if group.processes > 1 else []
+
+
 # -- order ----------------------------------------------------------------------------------------
 
 
@@ -78,23 +87,16 @@ def _after(program: ProgramSettings, settings: Settings) -> Iterator[Problem]:
         known.append("orchestrator")
     if settings.redis.embedded:
         known.append("redis")
+    processes = {process: group.name for group in settings.worker for process in _processes(group)}
     for name in program.after:
-        if name not in known and name != program.name:  # itself: a circle
-            found = f'"{name}", and no child of this name runs here'
-            expected = f"one of {', '.join(known)}" if known else "none: nothing else runs here"
-            advice = _missing(name, settings)
-            yield problem("child", program.name, "after", found=found, expected=expected, advice=advice)
-
-
-def _missing(name: str, settings: Settings) -> str:
-    if name == "orchestrator":
-        return "orchestrator.enabled is false"
-    if name == "redis":
-        return "the agent runs no server when there is a redis.url"
-    group, _, index = name.rpartition("-")
-    if index.isdecimal() and any(one.name == group for one in settings.worker):
-        return "the name of a group stands for all its processes"
-    return ""
+        if name in known or name == program.name:  # itself: a circle
+            continue
+        found = f'"{name}", and no child of this name runs here'
+        expected = f"one of {', '.join(dict.fromkeys(known))}" if known else "none: nothing else runs here"
+        advice = _ABSENT.get(name, "")
+        if name in processes:
+            found, expected = f'"{name}", a process of a group', f'the group, "{processes[name]}"'
+        yield problem("child", program.name, "after", found=found, expected=expected, advice=advice)
 
 
 def _circles(programs: list[ProgramSettings]) -> Iterator[Problem]:
@@ -174,7 +176,7 @@ def _command(program: ProgramSettings) -> Iterator[Problem]:
     elif not first or ("/" in first and not first.startswith("/")):
         expected = "an absolute path, or the bare name of a program on PATH"
         yield problem(*where, found=f"found {shown(where, first)} as the program", expected=expected)
-    elif " " in first and len(program.argv) == 1:
+    elif " -" in first or (" " in first and "/" not in first):
         expected = "the program and each of its arguments as a string of its own"
         yield problem(*where, found=f"found {shown(where, first)}", expected=expected, advice="there is no shell")
 

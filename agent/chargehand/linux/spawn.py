@@ -1,7 +1,8 @@
-"""Starting a process in a group of its own, and holding it by its pidfd.
+"""Starting a process in a session of its own, and holding it by its pidfd.
 
 To be called on the process's main thread: the kernel sends the death signal when the *thread* that started a
-child ends. No `preexec_fn`: what a child must do before its program runs is done by a chain of execs.
+child ends. No code runs between fork and exec: what must happen before a program runs is done by a chain of
+execs. Everything that is not named stays closed to the child.
 """
 
 from __future__ import annotations
@@ -9,16 +10,18 @@ from __future__ import annotations
 import errno
 import os
 import signal
-import subprocess
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
 
 from chargehand.linux.tree import MARK
 
-__all__ = ["Process", "spawn", "which"]
+__all__ = ["Process", "said", "spawn", "which"]
+
+#: Waits until the other end says go, so that nothing runs before the process is where it belongs; then goes to
+#: the directory `$0` and becomes the program. Without the go (our end closed) there is no program.
+_GATE = 'read -r go && cd -- "$0" && exec "$@" </dev/null'
 
 
 def which(program: str, path: str | None = None) -> str | None:
@@ -37,20 +40,26 @@ _SETPRIV = which("setpriv")
 class Process:
     """A started process. Its pid is also its process group."""
 
-    def __init__(self, popen: subprocess.Popen[bytes]) -> None:
-        self._popen = popen
-        self.pid = popen.pid
-        self.pidfd = os.pidfd_open(popen.pid)
-        self.stdout: IO[bytes] | None = popen.stdout
-        self.stderr: IO[bytes] | None = popen.stderr
+    def __init__(self, pid: int, gate: int = -1) -> None:
+        self.pid = pid
+        self.pidfd = os.pidfd_open(pid)
+        self._gate = gate
+        self._status: int | None = None
 
     def fileno(self) -> int:
         """Readable when it has ended."""
         return self.pidfd
 
+    def open_gate(self) -> None:
+        """Let a gated program run."""
+        if self._gate >= 0:
+            with suppress(OSError):  # it was killed already
+                os.write(self._gate, b"\n")
+            self._close_gate()
+
     def signal(self, number: int) -> None:
         """Signal the process itself; nothing happens when it has ended."""
-        with suppress(ProcessLookupError):
+        with suppress(ProcessLookupError, PermissionError):
             signal.pidfd_send_signal(self.pidfd, number)
 
     def kill_tree(self, number: int) -> None:
@@ -70,37 +79,56 @@ class Process:
 
     def ended(self) -> int | None:
         """Reap it if it has ended: the exit status, negative for a signal; None while it runs."""
-        return self._popen.poll()
+        return self._reap(os.WEXITED | os.WNOHANG)
 
     def wait(self) -> int:
         """Wait for its end."""
-        return self._popen.wait()
+        status = self._reap(os.WEXITED)
+        assert status is not None
+        return status
+
+    def _reap(self, flags: int) -> int | None:
+        if self._status is None:
+            try:
+                found = os.waitid(os.P_PIDFD, self.pidfd, flags)
+            except ChildProcessError:
+                self._status = 0  # somebody else took its status
+            else:
+                if found is not None:
+                    self._status = found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
+        return self._status
 
     def close(self) -> None:
         """Let go of the descriptors."""
-        for stream in (self.stdout, self.stderr):
-            if stream is not None:
-                stream.close()
+        self._close_gate()
         if self.pidfd >= 0:
             os.close(self.pidfd)
             self.pidfd = -1
+
+    def _close_gate(self) -> None:
+        if self._gate >= 0:
+            os.close(self._gate)
+            self._gate = -1
 
 
 def spawn(
     argv: Sequence[str],
     *,
     env: Mapping[str, str],
-    stdin: Any = None,
-    stdout: Any = None,
-    stderr: Any = None,
+    stdin: int | None = None,
+    stdout: int | None = None,
+    stderr: int | None = None,
     pass_fds: Sequence[int] = (),
-    cwd: str | None = None,
     foreign: bool = False,
+    gated: str | None = None,
+    user: str = "",
+    group: str = "",
 ) -> Process:
     """Start `argv`. Raises `OSError` naming the program when it cannot be started.
 
     `foreign`: a program that does not know us, so setpriv (util-linux) has the kernel end it with us; our own
     programs ask for that themselves. It carries our mark, so that what it leaves behind is found (`linux.tree`).
+    `gated`: the directory in which a program starts once `open_gate` is called. `user`, `group`: who it runs as.
     """
     if threading.current_thread() is not threading.main_thread():
         raise RuntimeError("spawn on the main thread only: see the module's docstring")
@@ -110,26 +138,74 @@ def spawn(
         if MARK in os.environ:
             environment.setdefault(MARK, os.environ[MARK])
         command[0] = _find(command[0], env.get("PATH"))
-        if _SETPRIV is not None:
-            command = [_SETPRIV, "--pdeathsig", "KILL", "--", *command]
-    popen = subprocess.Popen(
-        command,
-        bufsize=0,
-        env=environment,
-        stdin=stdin,
-        stdout=stdout,
-        stderr=stderr,
-        pass_fds=tuple(pass_fds),
-        cwd=cwd,
-        start_new_session=True,
-    )
-    return Process(popen)
+    files = [(os.POSIX_SPAWN_DUP2, fd, at) for at, fd in enumerate((stdin, stdout, stderr)) if fd is not None]
+    files += [(os.POSIX_SPAWN_DUP2, fd, fd) for fd in pass_fds]  # a descriptor onto itself: stays open
+    ours = theirs = -1
+    if gated is not None:
+        command = ["/bin/sh", "-c", _GATE, gated, *command]
+        theirs, ours = os.pipe()
+        files.append((os.POSIX_SPAWN_DUP2, theirs, 0))
+    command = [*_privileges(user, group, foreign=foreign), *command]
+    program = command[0] if "/" in command[0] else _find(command[0], env.get("PATH"))
+    try:
+        pid = os.posix_spawn(
+            program,
+            command,
+            environment,
+            file_actions=files,
+            setsid=True,
+            setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],  # Python ignores them; a program expects the usual
+        )
+    except OSError as error:
+        if ours >= 0:
+            os.close(ours)
+        raise OSError(error.errno, os.strerror(error.errno or 0), program) from error
+    finally:
+        if theirs >= 0:
+            os.close(theirs)
+    return Process(pid, ours)
+
+
+def _privileges(user: str, group: str, *, foreign: bool) -> list[str]:
+    """The command before the command: who it is, and that it ends with us."""
+    words = ["--pdeathsig", "KILL"] if foreign else []
+    if user:
+        words += ["--reuid", user, "--init-groups"]
+    if group:
+        words += ["--regid", group]
+    elif user:
+        words += ["--regid", _group_of(user)]
+    if group and not user:
+        words += ["--clear-groups"]
+    if not words:
+        return []
+    if _SETPRIV is None:
+        if user or group:
+            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), "setpriv (util-linux)")
+        return []
+    return [_SETPRIV, *words, "--"]
+
+
+def _group_of(user: str) -> str:
+    import pwd  # noqa: PLC0415 - only for children of another user
+
+    return str(pwd.getpwnam(user).pw_gid)
 
 
 def _find(program: str, path: str | None) -> str:
-    """Look the program up before it hides behind setpriv, so that a missing one is an error here."""
+    """Look the program up before it hides behind another, so that a missing one is an error here."""
     found = which(program, path)
     if found is None:
         number = errno.EACCES if Path(program).exists() else errno.ENOENT
         raise OSError(number, os.strerror(number), program)
     return found
+
+
+def said(status: int) -> str:
+    """How a process ended, in words."""
+    if status >= 0:
+        return f"exit {status}"
+    try:
+        return f"killed by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"killed by signal {-status}"

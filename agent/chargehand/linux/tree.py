@@ -13,7 +13,7 @@ from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["MARK", "birth", "kill", "marked"]
+__all__ = ["MARK", "birth", "holders", "kill", "marked", "orphans", "resident"]
 
 #: The variable that marks a child and all that it starts.
 MARK = "CHARGEHAND_INCARNATION"
@@ -35,6 +35,37 @@ def marked(incarnations: Collection[str]) -> dict[int, str]:
     return found
 
 
+def orphans(known: Collection[int]) -> dict[int, str | None] | None:
+    """Processes that became our own children because their parent died, by pid, with their mark ("": none).
+
+    Complete for what a dead child of a subreaper left: its descendants come to us, or stand below one that did.
+    A mark of None: it is just ending, and what it leaves will come to us in a moment. `known`: the children that
+    we started. The whole answer is None where the kernel does not list children.
+    """
+    try:
+        pids = Path(f"/proc/self/task/{os.getpid()}/children").read_text(encoding="ascii").split()
+    except OSError:
+        return None
+    found: dict[int, str | None] = {}
+    for name in pids:
+        if int(name) not in known:
+            mark = _mark_of(name)
+            found[int(name)] = None if not mark and _exiting(name) else mark
+    return found
+
+
+_PF_EXITING = 0x4
+
+
+def _exiting(pid: str) -> bool:
+    """True between the moment a process gives up its memory and the one in which it is a zombie."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return False
+    return fields[0] not in _ZOMBIE and bool(int(fields[6]) & _PF_EXITING)
+
+
 def _mark_of(pid: str) -> str:
     try:
         descriptor = os.open(f"/proc/{pid}/environ", os.O_RDONLY | os.O_CLOEXEC)
@@ -54,10 +85,36 @@ def _mark_of(pid: str) -> str:
     return data[at + len(_NAME) :].partition(b"\0")[0].decode("ascii", "replace")
 
 
+def holders(path: Path) -> set[int]:
+    """Processes that have this file open, as far as this user may see. Never this process itself."""
+    found = set()
+    me = str(os.getpid())
+    wanted = str(path)
+    for name in os.listdir("/proc"):  # noqa: PTH208 - as above
+        if not name.isdigit() or name == me:
+            continue
+        with suppress(OSError):
+            for fd in os.listdir(f"/proc/{name}/fd"):  # noqa: PTH208
+                with suppress(OSError):
+                    if os.readlink(f"/proc/{name}/fd/{fd}") == wanted:  # noqa: PTH115
+                        found.add(int(name))
+                        break
+    return found
+
+
 def kill(pid: int) -> None:
     """SIGKILL; nothing happens when it has ended."""
     with suppress(ProcessLookupError, PermissionError):
         os.kill(pid, signal.SIGKILL)
+
+
+def resident(pid: int) -> int:
+    """Bytes of memory that a process holds; 0 when there is none."""
+    try:
+        pages = Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]
+    except (OSError, IndexError):
+        return 0
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
 def birth(pid: int) -> str:

@@ -46,6 +46,7 @@ class Orchestrator:
         self._line: Line | None = None  # what `_wait` may find busy
         self._aside: Line | None = None  # for requests of the agent while `_line` is blocked in a read
         self._reluctant_until = 0.0
+        self._retired = False  # stepped down for good: waits for its end
         self._beat_at = 0.0
         self._careful = False
         self._reigning = False
@@ -155,7 +156,7 @@ class Orchestrator:
             ears.call("SUBSCRIBE", self._keys.lease_channel)
             holder = ""
             while True:
-                if boottime() < self._reluctant_until and lease.is_free(line, self._keys):
+                if boottime() < self._reluctant_until and (self._retired or lease.is_free(line, self._keys)):
                     self._listen(line, ears, min(self._reluctant_until, boottime() + 0.2))
                     continue
                 found = lease.acquire(
@@ -295,7 +296,9 @@ class Orchestrator:
             request.fail("UnknownRequest", request.method)
 
     def _step_down(self, request: Request) -> None:
-        self._reluctant_until = boottime() + self._ttl  # another takes it while there is another
+        self._retired = bool(request.parameters.get("for_good"))
+        # Another takes it while there is another; else it is ours again after a ttl.
+        self._reluctant_until = math.inf if self._retired else boottime() + self._ttl
         held, self._held = self._held, None
         if held is None:
             request.answer()

@@ -1,359 +1,572 @@
-"""The agent's loop: one thread, one selector; what happens next stands in the children's tables."""
+"""The agent's loop: one thread, one selector. What happens next stands in the children's tables and the roster."""
 
 from __future__ import annotations
 
-import logging
 import os
 import random
 import selectors
 import signal
 import socket
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from enum import IntEnum
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from chargehand.config.plain import to_builtins
+from chargehand.config.changes import restart_keys
 from chargehand.config.settings import Settings
 from chargehand.linux import tree
+from chargehand.linux.cgroup import Delegation
 from chargehand.linux.parent import become_subreaper
 from chargehand.notify import Notifier
-from chargehand.supervisor.child import Child, Spec, notify_path, own_argv
-from chargehand.supervisor.control import Control, socket_path
+from chargehand.supervisor.child import Child
+from chargehand.supervisor.control import Connection, Control, socket_path
 from chargehand.supervisor.deaths import Deaths
+from chargehand.supervisor.drain import Drain, kept_drain
+from chargehand.supervisor.events import Events
+from chargehand.supervisor.launch import Launcher, notify_path
 from chargehand.supervisor.life import Event, State
-from chargehand.supervisor.memory import Memory, Notice
+from chargehand.supervisor.memory import Memory
+from chargehand.supervisor.output import Outlet
+from chargehand.supervisor.reading import Reading, Refused
+from chargehand.supervisor.requests import Requests
+from chargehand.supervisor.roster import Do, next_moves, roster, starts_after, wanted_while_drained
 from chargehand.supervisor.server import Server
+from chargehand.supervisor.shutdown import SystemState
 from chargehand.supervisor.sockets import checked
+from chargehand.supervisor.spec import Spec
 from chargehand.supervisor.status import NodeReport, is_ready, state_word, status_line
 
 __all__ = ["Agent"]
 
-log = logging.getLogger("chargehand.agent")
-
-_ORCHESTRATOR_WATCHDOG = 3.0  # seconds; below the lease's ttl, so that a hung one is replaced before others take over
-_WORKER_WATCHDOG = 30.0
 _EXTEND = 10.0  # seconds that each EXTEND_TIMEOUT_USEC asks for
-_SERVER_HEAD_START = 5.0  # seconds that the others wait for the embedded server at most
 _SAVE_AGAIN = 10.0  # seconds until the state directory is tried again after it could not be written
-_READ_WRITE = selectors.EVENT_READ | selectors.EVENT_WRITE
+_NOTICES = 6.0  # seconds that death notices get at a stop; what is left waits for our successor
+_LONGEST_INCARNATION = "0" * 16
+
+_Handler = Callable[[float], object]
 
 
 class Phase(IntEnum):
-    """Of the agent's own life. Stopping goes through them in order."""
+    """Of the agent's own life."""
 
     RUNNING = 0
-    STEPPING_DOWN = 1  # the lease goes to another node, before anything else
-    DRAINING = 2  # workers finish what runs, up to `stop_timeout`
-    ENDING_WORKERS = 3  # the orchestrator still lives, to hand on their death notices
-    ENDING_ORCHESTRATOR = 4
-    ENDING_SERVER = 5
-    ENDED = 6
+    STOPPING = 1  # nothing is wanted any more
+    ENDED = 2
 
 
 class Agent:
-    def __init__(self, settings: Settings, notifier: Notifier, watchdog: float) -> None:
-        """`watchdog`: seconds that systemd allows between two pings, 0 for none."""
-        self._settings = settings
+    def __init__(
+        self,
+        settings: Settings,
+        config: str | None,
+        *,
+        notifier: Notifier,
+        watchdog: float,
+        events: Events,
+        outlet: Outlet,
+    ) -> None:
+        """`watchdog`: seconds that systemd allows between two pings, 0 for none.
+
+        Raises `OSError`, `StateDirTaken`, `ControlError`, `SocketPathTooLong`.
+        """
+        self.settings = settings
+        self.events = events
+        self.started = time.monotonic()
+        self._config = config
         self._notifier = notifier
         self._watchdog = watchdog / 3
+        self._outlet = outlet
         self._runtime_dir = Path(settings.agent.runtime_dir)
         self._runtime_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
-        self._memory = Memory(settings.agent.state_dir)
-        self._deaths = Deaths(self._memory)
-        self._started = time.monotonic()
+        self._memory = Memory(settings.agent.state_dir, events)
+        self._deaths = Deaths(self._memory, events)
+        self._server = Server(settings.agent.state_dir, settings.agent.runtime_dir) if settings.redis.embedded else None
+        self._delegation = self._divide()
+        self._launcher = Launcher(
+            node=settings.node.name,
+            runtime_dir=self._runtime_dir,
+            memory=self._memory,
+            outlet=outlet,
+            delegation=self._delegation,
+            server=self._server,
+            events=events,
+        )
+        self.drain: Drain | None = kept_drain(self._memory)
+        self._drained_told = False
         self._phase = Phase.RUNNING
-        self._phase_until = 0.0
-        self._draining: set[str] = set()
+        self._notices_until: float | None = None
         self._ready = False
         self._told = ""
         self._told_at = 0.0
         self._status_due = True
-        self._ping_at = 0.0
-        self._extend_at = 0.0
-        self._save_at = 0.0
+        self._moves_due = True
+        self._ping_at = self._extend_at = self._save_at = 0.0
         self._signals: list[int] = []
+        self._reading: Reading | None = None
+        self._read_again = False
+        self._rejected = ""
+        self._system: SystemState | None = None
         self._selector = selectors.DefaultSelector()
-        self._watched: dict[str, list[int]] = {}
-        self._children = self._plan_children()
-        self._control = Control(
-            socket_path(settings.agent.runtime_dir), {"io.chargehand.Agent.Status": lambda _: self.describe()}
-        )
-        self._selector.register(self._control, selectors.EVENT_READ, self._accept)
+        self._watched: dict[object, dict[int, tuple[int, _Handler]]] = {}
+        self._keys = 0
+        self._killed: set[int] = set()  # what a dead child left, until it is gone
+        self.children: list[Child] = []
+        self._specs: list[Spec] = []
+        self._adopt(settings)
+        self.requests = Requests(self)
+        self._control = Control(socket_path(settings.agent.runtime_dir), self.requests.serve, self._watch_connections)
+        self._watch(self._control, {self._control.fileno(): (selectors.EVENT_READ, lambda _: self._control.accept())})
 
-    # -- what runs here ---------------------------------------------------------------------------
+    def _divide(self) -> Delegation | None:
+        """Take possession of our control group, if it is ours."""
+        found = Delegation.find()
+        if found is None:
+            return None
+        try:
+            found.settle()
+        except OSError as error:
+            self.events.say("cgroup_failed", reason=error)
+            return None
+        for group in found.leftovers():
+            with suppress(OSError):
+                group.kill()
+            group.remove()
+        return found
 
-    def _plan_children(self) -> list[Child]:
-        settings = self._settings
-        given = to_builtins(settings)
-        specs: list[Spec] = []
-        if settings.redis.embedded:
-            server = Server(settings.agent.state_dir, settings.agent.runtime_dir)
-            given["redis"] |= {"url": server.url, "embedded": False}
-            specs.append(Spec("redis", "redis", server.prepare, probe=server.answers, stop_time=10.0))
-        if settings.orchestrator.enabled:
-            argv = own_argv("orchestrator")
-            specs.append(
-                Spec("orchestrator", "orchestrator", lambda: argv, watchdog=_ORCHESTRATOR_WATCHDOG, stop_time=2.0)
-            )
-        for group in settings.worker:
-            for index in range(1, group.processes + 1):
-                name = group.name if group.processes == 1 else f"{group.name}-{index}"
-                while any(name == spec.name for spec in specs):  # a group "orchestrator", or "a-1" beside two of "a"
-                    name += "-worker"
-                specs.append(_worker(name, group.name, index))
-        children = []
+    # -- what is wanted ---------------------------------------------------------------------------
+
+    def _adopt(self, settings: Settings) -> list[str]:
+        """Take these settings. The names of the children that this changes."""
+        before = {spec.name: spec for spec in self._specs}
+        specs = roster(settings, self._server.url if self._server is not None else "")
         for spec in specs:
-            if spec.own:
-                checked(notify_path(self._runtime_dir, spec.name))
-            child = Child(spec, self._runtime_dir, given, random.random)
-            child.born, child.buried, child.changed = self._on_born, self._on_buried, self._on_changed
-            children.append(child)
-        return children
+            if spec.notifies:
+                checked(notify_path(self._runtime_dir, spec.name, _LONGEST_INCARNATION))
+        self.settings, self._specs = settings, specs
+        self.changed()
+        after = {spec.name: spec for spec in specs}
+        return [name for name in {**before, **after} if before.get(name) != after.get(name)]
 
-    def _on_born(self, child: Child) -> None:
-        notice = Notice(child.incarnation, child.spec.kind, self._settings.node.name)
-        pid = child.process.pid if child.process else 0
-        self._memory.born(child.name, notice, pid, reported=child.spec.own)
+    @property
+    def wanted(self) -> list[Spec]:
+        if self._phase is not Phase.RUNNING:
+            return []
+        return self._specs if self.drain is None else wanted_while_drained(self._specs)
+
+    def changed(self) -> None:
+        """What is wanted, or what is there, is not what it was."""
+        self._moves_due = self._status_due = True
+
+    def _move(self, now: float) -> None:
+        """Bring what runs to what is wanted."""
+        while self._moves_due:
+            self._moves_due = False
+            for child in [one for one in self.children if one.state is State.STOPPED]:
+                self._watch(child, {})
+                del self._watched[child]
+                self.children.remove(child)
+            children = {child.key: child for child in self.children}
+            for move in next_moves(
+                self.wanted,
+                [child.present for child in self.children],
+                notices_settled=self._notices_settled(now),
+            ):
+                if move.do is Do.START:
+                    assert move.spec is not None
+                    self._add(move.spec, now)
+                elif move.do is Do.DRAIN:
+                    child = children[move.key]
+                    child.drain_limit = self._drain_limit(child)
+                    child.handle(Event.DRAIN, now)
+                else:
+                    children[move.key].handle(Event.STOP, now)
+        wanted = {spec.name: spec for spec in self.wanted}
+        past = {child.name for child in self.children if child.state is State.READY or child.restarts.total}
+        for child in self.children:
+            if child.state is State.IDLE:
+                waits = starts_after(child.spec, wanted) - past
+                child.may_start = not waits and not self._has_predecessor(child.name)
+
+    def _add(self, spec: Spec, now: float) -> None:
+        self._keys += 1
+        probe = self._server.answers if spec.kind == "redis" and self._server is not None else None
+        child = Child(self._keys, spec, self._launcher, self.events, random.random, probe)
+        child.since = child.due = now
+        child.buried, child.changed = self._on_buried, self._on_changed
+        self.children.append(child)
+        self._moves_due = True
+
+    def _drain_limit(self, child: Child) -> float | None:
+        """Seconds to finish what runs: without end, but when the node stops or the child grows."""
+        if self._phase is Phase.RUNNING and not child.over_memory:
+            return None
+        return float(self.settings.agent.stop_timeout)
+
+    def _has_predecessor(self, name: str) -> bool:
+        """One of the agent before us, not surely gone: two servers would write to one set of files."""
+        return any(one.name in {name, ""} for one in self._memory.previous.values())
+
+    def _notices_settled(self, now: float) -> bool:
+        """A stop need not wait for what nobody can take now: our successor hands it on."""
+        if not self._memory.notices or self._deaths.hopeless:
+            return True
+        if self._phase is Phase.RUNNING:
+            return False
+        if self._notices_until is None:
+            self._notices_until = now + _NOTICES
+        return now >= self._notices_until
 
     def _on_buried(self, child: Child) -> None:
-        self._memory.died(child.name)
+        self._memory.died(child.incarnation)
 
     def _on_changed(self, child: Child) -> None:
-        self._status_due = True
-        self._watch(child)
+        self.changed()
+        self._watch(child, self._descriptors(child))
 
-    def _watch(self, child: Child) -> None:
-        """Have the selector look at exactly the descriptors that the child has now."""
-        wanted: dict[int, Any] = {}
-        if child.process is not None and child.running:
-            wanted[child.process.pidfd] = child.exited
-        if child.receiver is not None:
-            wanted[child.receiver.fileno()] = child.notified
-        if child.link is not None:
-            wanted[child.link.fileno()] = lambda _: self._heard(child)
-        for fd in self._watched.get(child.name, []):
+    # -- descriptors ------------------------------------------------------------------------------
+
+    def _descriptors(self, child: Child) -> dict[int, tuple[int, _Handler]]:
+        launched = child.launched
+        wanted: dict[int, tuple[int, _Handler]] = {}
+        if launched.process is not None and child.running:
+            wanted[launched.process.pidfd] = selectors.EVENT_READ, child.exited
+        if launched.receiver is not None:
+            wanted[launched.receiver.fileno()] = selectors.EVENT_READ, child.notified
+        if launched.output is not None and launched.output.fileno() >= 0:
+            wanted[launched.output.fileno()] = selectors.EVENT_READ, child.printed
+        if launched.link is not None:
+            more = selectors.EVENT_WRITE if launched.link.sending else 0
+            wanted[launched.link.fileno()] = selectors.EVENT_READ | more, lambda _: self._heard(child)
+        return wanted
+
+    def _watch(self, owner: object, wanted: dict[int, tuple[int, _Handler]]) -> None:
+        """Have the selector look at exactly these descriptors of an owner."""
+        have = self._watched.get(owner, {})
+        for fd in have.keys() - wanted.keys():
             # Closed descriptors have left the kernel's set by themselves, but not the selector's.
             if fd in self._selector.get_map():
                 self._selector.unregister(fd)
-        for fd, handler in wanted.items():
-            more = child.link is not None and fd == child.link.fileno() and child.link.sending
-            self._selector.register(fd, _READ_WRITE if more else selectors.EVENT_READ, handler)
-        self._watched[child.name] = list(wanted)
+        for fd, (mask, handler) in wanted.items():
+            if fd in have and fd in self._selector.get_map():
+                self._selector.modify(fd, mask, handler)
+            else:
+                self._selector.register(fd, mask, handler)
+        self._watched[owner] = wanted
 
     def _heard(self, child: Child) -> None:
-        sending = child.link is not None and child.link.sending
+        sending = child.launched.link is not None and child.launched.link.sending
         child.heard()
-        if child.link is None or child.link.sending is not sending:
-            self._watch(child)
+        self._moves_due = True  # an answer may be that it has drained
+        if child.launched.link is None or child.launched.link.sending is not sending:
+            self._on_changed(child)
 
-    def _accept(self, _: float) -> None:
-        self._control.accept()
-        for link in self._control.links:
-            if link.fileno() not in self._selector.get_map():
-                self._selector.register(link.fileno(), selectors.EVENT_READ, lambda _, link=link: self._answer(link))
+    def _watch_connections(self) -> None:
+        self._watch(
+            self.requests,
+            {
+                one.fileno(): (
+                    (selectors.EVENT_READ if one.hearing else 0) | (selectors.EVENT_WRITE if one.sending else 0),
+                    partial(self._turn_connection, one),
+                )
+                for one in self._control.connections
+            },
+        )
 
-    def _answer(self, link: Any) -> None:
-        fd = link.fileno()
-        self._control.serve(link)
-        if link not in self._control.links:
-            self._selector.unregister(fd)
-        else:
-            events = selectors.EVENT_WRITE if link.sending else selectors.EVENT_READ
-            if self._selector.get_key(fd).events != events:
-                self._selector.modify(fd, events, self._selector.get_key(fd).data)
+    def _turn_connection(self, connection: Connection, _: float) -> None:
+        connection.turn()
+        self._watch_connections()
 
     # -- the loop ---------------------------------------------------------------------------------
 
     def run(self) -> None:
         """Until SIGTERM or SIGINT, and everything has ended."""
-        become_subreaper()
+        if self._delegation is not None:
+            delegation = self._delegation
+            self._watch(delegation, {delegation.fileno(): (selectors.EVENT_READ, lambda _: delegation.changed())})
+        else:
+            become_subreaper()
         wake_read, wake_write = socket.socketpair()
         for end in (wake_read, wake_write):
             end.setblocking(False)
         signal.set_wakeup_fd(wake_write.fileno(), warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda got, _: self._signals.append(got))
-        self._selector.register(wake_read, selectors.EVENT_READ, lambda _: wake_read.recv(4096))
-        first = time.monotonic()
-        for child in self._children:
-            child.due = first if child.spec.kind == "redis" else first + self._head_start
+        self._watch(wake_read, {wake_read.fileno(): (selectors.EVENT_READ, lambda _: wake_read.recv(4096))})
+        self._wake = wake_read
         while self._phase is not Phase.ENDED:
             self._turn()
         self._control.close()
         self._notifier.send("STATUS=stopped")
-        log.info("agent_stopped")
-
-    @property
-    def _head_start(self) -> float:
-        return _SERVER_HEAD_START if self._settings.redis.embedded else 0.0
+        self.events.say("agent_stopped")
 
     def _turn(self) -> None:
         now = time.monotonic()
         self._sweep(now)
-        for child in self._children:
-            if child.name in self._memory.previous:  # two servers would write to one set of files
-                child.due = max(child.due, now + 0.1)
-            if self._phase is not Phase.RUNNING and child.spec.own and child.state is State.IDLE:
-                child.handle(Event.STOP, now)  # what ends while we stop is not started again
+        self._move(now)
+        for child in self.children:
             child.tick(now)
-        self._release_others(now)
+        self._move(now)
         self._reap_orphans()
         if self._memory.trouble and now >= self._save_at:
             self._save_at = now + _SAVE_AGAIN
-            self._memory.save()
+            self._memory.retry()
             self._status_due = True
-        self._deaths.tick(now, self._children)
-        self._stop_on(now)
+        self._deaths.tick(now, self.children)
+        if self._phase is Phase.STOPPING:
+            self._moves_due = True
+            self._move(now)
+            if not self.children:
+                self._phase = Phase.ENDED
+        self.requests.tick()
         self._tell(now)
         if self._phase is Phase.ENDED:
             return
         for key, _ in self._selector.select(self._sleep(now)):
-            key.data(time.monotonic())
+            if self._selector.get_map().get(key.fd) is key:  # not closed by one before it
+                key.data(time.monotonic())
         while self._signals:
             self._on_signal(self._signals.pop(0), time.monotonic())
+        if self._reading is not None and time.monotonic() >= self._reading.until:
+            self._reading.give_up()
 
     def _sleep(self, now: float) -> float:
-        times = [child.next_tick(now) for child in self._children]
+        if self._moves_due:
+            return 0.0
+        times = [child.next_tick(now) for child in self.children]
         times.append(self._deaths.next_tick(now))
         if self._watchdog:
             times.append(self._ping_at - now)
         if not self._ready:
-            times.append(min(1.0, max(0.0, self._started + self._settings.agent.ready_timeout - now)) + 0.001)
+            times.append(min(1.0, max(0.0, self.started + self.settings.agent.ready_timeout - now)) + 0.001)
         if self._status_due:
             times.append(max(0.0, self._told_at + 1.0 - now))
         if self._memory.previous:
             times.append(0.1)
         if self._memory.trouble:
             times.append(self._save_at - now)
+        if self._reading is not None:
+            times.append(self._reading.until - now)
         if self._phase is not Phase.RUNNING:
-            times.append(min(0.2, max(0.0, self._phase_until - now)))
+            times.append(0.2)
         return max(0.0, min(times, default=3600.0))
 
-    def _release_others(self, now: float) -> None:
-        """Once the embedded server answers, nobody needs to wait for it."""
-        if not self._settings.redis.embedded:
-            return
-        server = self._children[0]
-        if server.state is State.READY:
-            for child in self._children[1:]:
-                waits = child.state is State.IDLE and child.name not in self._memory.previous
-                if waits and not child.restarts.total and child.due > now:
-                    child.due = now
+    # -- what the dead leave ----------------------------------------------------------------------
+
+    def _known(self) -> set[int]:
+        """Processes that are ours by name, not by inheritance."""
+        known = {child.pid for child in self.children}
+        known.update(one.pid for one in (self._reading, self._system) if one is not None)
+        return known
 
     def _reap_orphans(self) -> None:
-        """We are the subreaper: what a dead child left behind ends as our zombie."""
-        ours = {child.process.pid for child in self._children if child.process is not None}
+        """What a dead child left behind ends as our zombie (we are the subreaper)."""
+        known = self._known()
         while True:
             try:
                 found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             except ChildProcessError:
                 return
-            if found is None or found.si_pid in ours:
+            if found is None or found.si_pid in known:
                 return  # one of ours is reaped where its status is read
             os.waitpid(found.si_pid, os.WNOHANG)
 
     def _sweep(self, now: float) -> None:
-        """End what is left of children that died, of ours and of the agent before us; then their death counts.
+        """End what is left of children that died, of ours and of the agent before us; then their death counts."""
+        dead = [child for child in self.children if child.sweeping]
+        if dead:
+            left = self._left({child.incarnation for child in dead if child.launched.group is None})
+            for child in dead:
+                if child.incarnation not in left and "" not in left:
+                    child.swept(now)
+        if self._memory.previous:
+            self._sweep_previous()
 
-        One look at all processes serves every one of them.
-        """
-        dead = [child for child in self._children if child.sweeping]
-        previous = dict(self._memory.previous)
-        if not dead and not previous:
-            return
-        left = tree.marked({one.incarnation for one in dead} | {one.notice.incarnation for one in previous.values()})
-        lost = [one.pid for one in previous.values() if one.lives()]  # a server writes over its environment: no mark
-        for pid in {*left, *lost}:
-            tree.kill(pid)
-        alive = set(left.values())
-        for child in dead:
-            if child.incarnation not in alive:
-                child.swept(now)
-        for name, remembered in previous.items():
-            if remembered.notice.incarnation not in alive and not remembered.lives():
-                log.info("previous_gone incarnation=%s", remembered.notice.incarnation)
-                self._memory.buried(name)
+    def _left(self, incarnations: set[str]) -> set[str]:
+        """Those that something still carries; it gets SIGKILL. "" stands for what cannot be told yet."""
+        if not incarnations:
+            return set()
+        self._reap_orphans()
+        found = tree.orphans(self._known())
+        if found is None:  # the kernel does not list children
+            found = dict(tree.marked(incarnations))
+        left = set()
+        for pid, mark in found.items():
+            if mark is None:
+                left.add("")
+            elif mark in incarnations or pid in self._killed:
+                tree.kill(pid)
+                self._killed.add(pid)
+                left.add(mark)
+        self._killed &= found.keys()
+        return left
 
-    # -- stopping ---------------------------------------------------------------------------------
+    def _sweep_previous(self) -> None:
+        """Once, at our start: the children of the agent before us, and what they started."""
+        previous = list(self._memory.previous)
+        marked = tree.marked(set(previous))
+        for incarnation in previous:
+            left = {pid for pid, mark in marked.items() if mark == incarnation}
+            left |= self._memory.survivors(incarnation)  # a server writes over its environment: no mark
+            for pid in left:
+                tree.kill(pid)
+            if not left:
+                self.events.say("previous_gone", incarnation=incarnation)
+                self._memory.buried(incarnation)
+                self._moves_due = True
+
+    # -- signals ----------------------------------------------------------------------------------
 
     def _on_signal(self, number: int, now: float) -> None:
         if number == signal.SIGHUP:
-            log.warning("reload_unsupported hint=restart the service to take a changed configuration")
-            return
-        if self._phase is not Phase.RUNNING:
-            return  # a second request changes nothing: what runs still gets its time
-        log.info("agent_stopping signal=%s", signal.Signals(number).name)
+            self.requests.reload_on_signal()
+        elif self._phase is Phase.RUNNING:  # a second request changes nothing: what runs still gets its time
+            self._stop(signal.Signals(number).name, now)
+
+    def _stop(self, why: str, now: float) -> None:
+        self._phase = Phase.STOPPING
+        self.events.say("agent_stopping", signal=why)
         self._notifier.send("STOPPING=1")
-        self._status_due = True
+        self.changed()
         self._told_at = 0.0
-        self._enter(Phase.STEPPING_DOWN, now, 1.0)
-        stepping = [child for child in self._of("orchestrator") if child.link is not None]
-        self._draining = {child.name for child in stepping}
-        for child in stepping:
-            child.ask("StepDown", {}, partial(self._done, child.name))
-
-    def _done(self, name: str, _: dict[str, Any] | None) -> None:
-        self._draining.discard(name)
-
-    def _of(self, kind: str) -> list[Child]:
-        return [child for child in self._children if child.spec.kind == kind]
-
-    def _enter(self, phase: Phase, now: float, allowed: float) -> None:
-        self._phase = phase
-        self._phase_until = now + allowed
-
-    def _stop_on(self, now: float) -> None:
-        """Go to the next phase of stopping when this one is done, or its time is over."""
-        while self._phase is not Phase.RUNNING and self._phase is not Phase.ENDED:
-            over = now >= self._phase_until
-            if self._phase is Phase.STEPPING_DOWN and (over or not self._draining):
-                self._drain(now)
-            elif self._phase is Phase.DRAINING and (over or not self._draining):
-                self._end("worker", Phase.ENDING_WORKERS, now)
-            elif self._phase is Phase.ENDING_WORKERS and self._gone("worker") and (over or self._deaths.hopeless):
-                self._end("orchestrator", Phase.ENDING_ORCHESTRATOR, now)
-            elif self._phase is Phase.ENDING_ORCHESTRATOR and self._gone("orchestrator"):
-                self._end("redis", Phase.ENDING_SERVER, now)
-            elif self._phase is Phase.ENDING_SERVER and self._gone("redis"):
-                self._phase = Phase.ENDED
-            else:
+        for child in self.children:
+            child.limit_drain(now, float(self.settings.agent.stop_timeout))
+        if "INVOCATION_ID" in os.environ:
+            try:
+                self._system = SystemState()
+            except OSError:
                 return
+            self._watch(self._system, {self._system.fileno(): (selectors.EVENT_READ, self._on_system_state)})
 
-    def _drain(self, now: float) -> None:
-        self._enter(Phase.DRAINING, now, float(self._settings.agent.stop_timeout))
-        workers = [child for child in self._of("worker") if child.state is State.READY]
-        self._draining = {child.name for child in workers}
-        for child in workers:
-            child.ask("Drain", {}, partial(self._done, child.name))
-        for child in self._of("worker"):
-            if child.state is not State.READY:
-                child.handle(Event.STOP, now)
+    def _on_system_state(self, now: float) -> None:
+        assert self._system is not None
+        self._watch(self._system, {})
+        if self._system.stopping():
+            limit = min(float(self.settings.agent.shutdown_timeout), float(self.settings.agent.stop_timeout))
+            self.events.say("agent_stopping", system="shutdown", stop_timeout=f"{limit:g}s")
+            for child in self.children:
+                child.limit_drain(now, limit)
+        self._system = None
 
-    def _end(self, kind: str, phase: Phase, now: float) -> None:
-        # Notices of what ended with work in hand get this long to be taken; what is left waits for our successor.
-        self._enter(phase, now, 6.0 if kind == "worker" else 12.0)
-        for child in self._of(kind):
-            child.handle(Event.STOP, now)
+    # -- reload -----------------------------------------------------------------------------------
 
-    def _gone(self, kind: str) -> bool:
-        return all(child.state is State.STOPPED for child in self._of(kind))
+    @property
+    def stopping(self) -> bool:
+        return self._phase is not Phase.RUNNING
+
+    @property
+    def journal(self) -> bool:
+        """The children's output is in the journal."""
+        return self._outlet.journal
+
+    def reload(self) -> None:
+        """Read the configuration again; `requests` hears the outcome. A request during one means one more."""
+        if self._reading is not None:
+            self._read_again = True
+            return
+        if self._ready:
+            self._notifier.send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        try:
+            self._reading = Reading(self._config)
+        except OSError as error:
+            self._reject([f"the configuration could not be read: {error}"])
+            return
+        self._watch(self._reading, {self._reading.fileno(): (selectors.EVENT_READ, self._on_read)})
+
+    def _on_read(self, _: float) -> None:
+        reading = self._reading
+        assert reading is not None
+        if not reading.receive():
+            return
+        self._watch(reading, {})
+        del self._watched[reading]
+        self._reading = None
+        if self._read_again:
+            self._read_again = False
+            reading.give_up()
+            with suppress(Refused):
+                reading.settings()
+            self.reload()
+            return
+        try:
+            settings = reading.settings()
+            keys = restart_keys(self.settings, settings)
+            if keys:
+                raise Refused([f"{key}: a change of it needs a restart: systemctl restart chargehand" for key in keys])
+            before = self.settings
+            try:
+                changed = self._adopt(settings)
+            except ValueError as error:
+                self._adopt(before)
+                raise Refused([str(error)]) from error
+        except Refused as refused:
+            self._reject(refused.problems)
+        else:
+            self._rejected = ""
+            self.events.say("config_adopted", changed=",".join(changed) or "nothing")
+            self._reloaded()
+            self.requests.reloaded(changed, [])
+
+    def _reject(self, problems: list[str]) -> None:
+        self._rejected = f"reload rejected: {problems[0]}"
+        self.events.say("config_rejected", reason=problems[0], problems=len(problems))
+        self._reloaded()
+        self.requests.reloaded([], problems)
+
+    def _reloaded(self) -> None:
+        """systemd is told before whoever asked: `systemctl reload` shows the new status at once."""
+        self.changed()
+        if self._ready:
+            self._told_at = 0.0
+            now = time.monotonic()
+            line = status_line(self._report(now))
+            self._told, self._told_at = line, now
+            self._notifier.send("READY=1", f"STATUS={line}")
+
+    # -- drain ------------------------------------------------------------------------------------
+
+    def start_drain(self, drain: Drain) -> None:
+        """Raises `OSError` when it could not be kept over a restart; then nothing is drained."""
+        self._memory.keep_drain(drain.encoded())
+        self.drain = drain
+        self._drained_told = False
+        self.events.say("drain_begun", by=drain.by, **({"reason": drain.reason} if drain.reason else {}))
+        self.changed()
+
+    def end_drain(self, by: str) -> None:
+        """Raises `OSError`."""
+        self._memory.forget_drain()
+        self.drain = None
+        self.events.say("undrained", by=by)
+        self.changed()
 
     # -- telling ----------------------------------------------------------------------------------
 
+    def wall(self, moment: float) -> float:
+        """The time of day of a monotonic time."""
+        return time.time() - (time.monotonic() - moment)
+
     def _report(self, now: float) -> NodeReport:
+        dropped = self._outlet.dropped
+        troubles = [self._memory.trouble, self._rejected, f"{dropped} bytes of output dropped" if dropped else ""]
         return NodeReport(
-            children=[child.report() for child in self._children],
-            embedded=self._settings.redis.embedded,
-            waited=now - self._started,
-            ready_timeout=float(self._settings.agent.ready_timeout),
+            children=[child.report(self.wall) for child in self.children],
+            embedded=self.settings.redis.embedded,
+            waited=now - self.started,
+            ready_timeout=float(self.settings.agent.ready_timeout),
             was_ready=self._ready,
             stopping=self._phase is not Phase.RUNNING,
-            trouble=self._memory.trouble,
+            drain=str(self.drain) if self.drain is not None else "",
+            troubles=[one for one in troubles if one],
         )
 
+    def report(self) -> NodeReport:
+        return self._report(time.monotonic())
+
     def _tell(self, now: float) -> None:
+        if self._ready and not self._status_due and not self._due(now):
+            return
         lines: list[str] = []
         report = self._report(now)
         if not self._ready and self._phase is Phase.RUNNING and is_ready(report):
@@ -362,7 +575,10 @@ class Agent:
             self._told_at = 0.0
             report = self._report(now)
             lines.append("READY=1")
-            log.info("agent_ready after=%.2fs state=%s", now - self._started, state_word(report))
+            self.events.say("agent_ready", after=f"{now - self.started:.2f}s", state=state_word(report))
+        if report.drained and not self._drained_told:
+            self._drained_told = True
+            self.events.say("drained", by=self.drain.by if self.drain is not None else "")
         if (self._status_due and now - self._told_at >= 1.0) or not self._told:
             self._status_due = False
             line = status_line(report)
@@ -374,48 +590,29 @@ class Agent:
             self._extend_at = now + _EXTEND / 3
             lines.append(f"EXTEND_TIMEOUT_USEC={round(_EXTEND * 1_000_000)}")
         if self._watchdog and now >= self._ping_at:
-            self._ping_at = now + self._watchdog
-            lines.append("WATCHDOG=1")
+            # On a grid, as the children's pings: one wake-up serves them all.
+            self._ping_at = (now // self._watchdog + 1) * self._watchdog
+            broken = self._broken()
+            if broken:
+                self.events.say("agent_broken", reason=broken)
+                lines += [f"STATUS=broken: {broken}", "WATCHDOG=trigger"]
+            else:
+                lines.append("WATCHDOG=1")
         self._notifier.send(*lines)
 
-    def describe(self) -> dict[str, Any]:
-        """For the control socket."""
-        now = time.monotonic()
-        report = self._report(now)
-        wall = time.time()
-        return {
-            "node": self._settings.node.name,
-            "executor": self._settings.executor.name,
-            "pid": os.getpid(),
-            "state": state_word(report),
-            "status": status_line(report),
-            "children": [
-                {
-                    "name": child.name,
-                    "kind": child.spec.kind,
-                    "state": child.state.value,
-                    "pid": child.process.pid if child.process is not None else None,
-                    "incarnation": child.incarnation,
-                    "since": round(wall - (now - child.since), 3),
-                    "restarts": child.restarts.total,
-                    "role": one.role,
-                    "epoch": one.epoch,
-                    "holder": one.holder,
-                    "load": child.fields.get("X_CHARGEHAND_LOAD", ""),
-                    "degraded": one.degraded,
-                    "last_words": child.last_words,
-                }
-                for child, one in zip(self._children, report.children, strict=True)
-            ],
-        }
+    def _due(self, now: float) -> bool:
+        """Something is to be told although nothing has changed."""
+        return (bool(self._watchdog) and now >= self._ping_at) or (
+            self._phase is not Phase.RUNNING and now >= self._extend_at
+        )
 
-
-def _worker(name: str, group: str, index: int) -> Spec:
-    return Spec(
-        name,
-        "worker",
-        lambda: own_argv("worker", "--group", group),
-        environment={"CHARGEHAND_GROUP": group, "CHARGEHAND_INDEX": str(index)},
-        watchdog=_WORKER_WATCHDOG,
-        stop_time=3.0,
-    )
+    def _broken(self) -> str:
+        """What must hold while this loop turns, and does not: then only a restart helps. Empty: all is well."""
+        watched = self._selector.get_map()
+        if self._control.fileno() not in watched or self._wake.fileno() not in watched:
+            return "the control socket or the signals are not heard"
+        for child in self.children:
+            process = child.launched.process
+            if child.running and (process is None or process.pidfd not in watched):
+                return f"the end of {child.name} would not be noticed"
+        return ""

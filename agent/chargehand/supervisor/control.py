@@ -1,20 +1,26 @@
-"""The control socket: JSON objects ended by NUL, in the shape of Varlink. Its mode decides who may connect."""
+"""The control socket, both ends: Varlink, which is JSON objects ended by NUL. Its mode decides who may connect."""
 
 from __future__ import annotations
 
 import os
+import pwd
 import socket
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from chargehand.link import Link, LinkError
+from chargehand.supervisor.interface import INTERFACE, NAME, SERVICE
 from chargehand.supervisor.sockets import checked
 
-__all__ = ["Control", "ControlError", "query", "socket_path"]
+__all__ = ["Call", "Connection", "Control", "ControlError", "follow", "query", "socket_path"]
 
 _MOST = 32  # connections at once
 _LARGEST = 64 * 1024  # bytes that one connection may ask at once
+_QUEUED = 1000  # calls of one connection that may wait for the answer to one before
+_FOLLOWER = 1024 * 1024  # bytes that somebody who follows may leave unread
+_CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 
 
 class ControlError(Exception):
@@ -25,15 +31,187 @@ def socket_path(runtime_dir: str) -> Path:
     return Path(runtime_dir) / "agent.sock"
 
 
+class Call:
+    """A request that waits for its answer; `reply` or `fail` once, or several times where more was asked for."""
+
+    def __init__(self, connection: Connection, method: str, message: dict[str, Any]) -> None:
+        self._connection = connection
+        self.method = method.rpartition(".")[2]
+        self.parameters: dict[str, Any] = message.get("parameters") or {}
+        self.more = bool(message.get("more"))
+        self._oneway = bool(message.get("oneway"))
+
+    @property
+    def actor(self) -> str:
+        """Who asks, for the audit line: a user's name, by the kernel's word."""
+        return self._connection.actor
+
+    @property
+    def pid(self) -> int:
+        return self._connection.pid
+
+    @property
+    def gone(self) -> bool:
+        """Whoever asked has left."""
+        return self._connection.closed
+
+    def text(self, name: str) -> str:
+        """A parameter that is a string; empty when it is absent. Raises `ControlError`."""
+        value = self.parameters.get(name)
+        if value is not None and not isinstance(value, str):
+            raise ControlError(f"{name}: found {value!r}, expected a string")
+        return value or ""
+
+    def reply(self, parameters: dict[str, Any], *, last: bool = True) -> None:
+        message: dict[str, Any] = {"parameters": parameters}
+        if not last:
+            message["continues"] = True
+        self._send(message, last=last)
+
+    def fail(self, error: str, **parameters: Any) -> None:
+        self._send({"error": error, "parameters": parameters}, last=True)
+
+    def refuse(self, reason: str) -> None:
+        self.fail(f"{NAME}.Refused", reason=reason)
+
+    def _send(self, message: dict[str, Any], *, last: bool) -> None:
+        if not self._connection.closed:
+            if not self._oneway:
+                self._connection.send(message)
+            if last:
+                self._connection.answered()
+
+
+class Connection:
+    """Answers its calls one after the other: the next is heard when the last has been answered."""
+
+    def __init__(self, connection: socket.socket, serve: Callable[[Call], None], changed: Callable[[], None]) -> None:
+        self.pid: int
+        self.pid, uid, _ = _CREDENTIALS.unpack(
+            connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        )
+        try:
+            self.actor = pwd.getpwuid(uid).pw_name
+        except KeyError:
+            self.actor = f"uid {uid}"
+        self._link = Link(connection, largest=_LARGEST)
+        self._serve = serve
+        self._changed = changed
+        self._waiting: list[dict[str, Any]] = []
+        self._pending: Call | None = None
+        self._serving = False
+        self._fd = self._link.fileno()
+        self.closed = False
+
+    def fileno(self) -> int:
+        return self._fd
+
+    @property
+    def sending(self) -> bool:
+        return self._link.sending
+
+    @property
+    def hearing(self) -> bool:
+        """Somebody who asks without reading the answers is not heard until they have been read."""
+        return not self._link.sending or self._pending is not None
+
+    def turn(self) -> None:
+        """It is readable, or takes more."""
+        self._link.flush()
+        if not self.hearing:
+            return
+        try:
+            messages, ended = self._link.receive()
+        except LinkError as error:
+            self._link.fail("org.varlink.service.InvalidParameter", {"parameter": str(error)})
+            messages, ended = [], True
+        self._waiting += messages
+        self._next()
+        if ended or len(self._waiting) > _QUEUED:
+            self.close()
+
+    def _next(self) -> None:
+        if self._serving:
+            return  # answered while it was served: the loop below goes on
+        self._serving = True
+        try:
+            self._serve_waiting()
+        finally:
+            self._serving = False
+
+    def _serve_waiting(self) -> None:
+        while self._waiting and self._pending is None and not self.closed:
+            message = self._waiting.pop(0)
+            method = message.get("method")
+            call = Call(self, method if isinstance(method, str) else "", message)
+            if not isinstance(method, str):
+                self._link.fail("org.varlink.service.MethodNotFound", {"method": str(method)[:100]})
+            elif not isinstance(message.get("parameters") or {}, dict):
+                self._link.fail("org.varlink.service.InvalidParameter", {"parameter": "parameters"})
+            else:
+                self._pending = call
+                self._serve_one(call, method)
+
+    def _serve_one(self, call: Call, method: str) -> None:
+        interface = method.rpartition(".")[0]
+        if interface == "org.varlink.service":
+            _describe_service(call)
+        elif interface != NAME:
+            call.fail("org.varlink.service.InterfaceNotFound", interface=interface[:100])
+        else:
+            try:
+                self._serve(call)
+            except ControlError as error:
+                call.refuse(str(error))
+
+    def send(self, message: dict[str, Any]) -> None:
+        self._link.send(message)
+        if self._link.unsent > _FOLLOWER:
+            self.close()
+        self._changed()
+
+    def answered(self) -> None:
+        self._pending = None
+        self._next()
+
+    def close(self) -> None:
+        if not self.closed:
+            self.closed = True
+            self._link.close()
+            self._changed()
+
+
+def _describe_service(call: Call) -> None:
+    if call.method == "GetInfo":
+        from chargehand import __version__  # noqa: PLC0415 - by hand, seldom
+
+        call.reply(
+            {
+                "vendor": "Chargehand",
+                "product": "chargehand agent",
+                "version": __version__,
+                "url": "",
+                "interfaces": ["org.varlink.service", NAME],
+            }
+        )
+    elif call.method == "GetInterfaceDescription":
+        found = {NAME: INTERFACE, "org.varlink.service": SERVICE}.get(str(call.parameters.get("interface")))
+        if found is None:
+            call.fail("org.varlink.service.InterfaceNotFound", interface=str(call.parameters.get("interface"))[:100])
+        else:
+            call.reply({"description": found})
+    else:
+        call.fail("org.varlink.service.MethodNotFound", method=f"org.varlink.service.{call.method}"[:100])
+
+
 class Control:
-    """The agent's end. `methods` answer with parameters, or raise `ControlError`.
+    """The agent's end. Raises `ControlError` when another agent answers there."""
 
-    Raises `ControlError` when another agent answers there.
-    """
-
-    def __init__(self, path: Path, methods: dict[str, Callable[[dict[str, Any]], dict[str, Any]]]) -> None:
+    def __init__(self, path: Path, serve: Callable[[Call], None], changed: Callable[[], None]) -> None:
+        """`serve` answers a call now or later; `changed`: which descriptors are to be watched has changed."""
         self.path = checked(path)
-        self._methods = methods
+        self._serve = serve
+        self._changed = changed
         _refuse_to_share(path)
         path.unlink(missing_ok=True)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
@@ -43,57 +221,31 @@ class Control:
         finally:
             os.umask(before)
         self._socket.listen(16)
-        self.links: list[Link] = []
+        self._connections: list[Connection] = []
 
     def fileno(self) -> int:
         return self._socket.fileno()
+
+    @property
+    def connections(self) -> list[Connection]:
+        """Those that are open."""
+        self._connections = [one for one in self._connections if not one.closed]
+        return self._connections
 
     def accept(self) -> None:
         try:
             connection, _ = self._socket.accept()
         except OSError:
             return
-        if len(self.links) >= _MOST:
+        if len(self.connections) >= _MOST:
             connection.close()
             return
-        self.links.append(Link(connection, largest=_LARGEST))
-
-    def serve(self, link: Link) -> None:
-        """Answer what has arrived; drop a connection that ended or talks nonsense.
-
-        Somebody who asks without reading the answers is not heard until they have been read.
-        """
-        link.flush()
-        if link.sending:
-            return
-        try:
-            messages, ended = link.receive()
-            for message in messages:
-                self._answer(link, message)
-        except LinkError as error:
-            link.fail("org.varlink.service.InvalidParameter", {"parameter": str(error)})
-            ended = True
-        if ended:
-            self.links.remove(link)
-            link.close()
-
-    def _answer(self, link: Link, message: dict[str, Any]) -> None:
-        method = message.get("method")
-        found = self._methods.get(method) if isinstance(method, str) else None
-        parameters = message.get("parameters") or {}
-        if found is None:
-            link.fail("org.varlink.service.MethodNotFound", {"method": str(method)[:100]})
-        elif not isinstance(parameters, dict):
-            link.fail("org.varlink.service.InvalidParameter", {"parameter": "parameters"})
-        else:
-            try:
-                link.reply(found(parameters))
-            except ControlError as error:
-                link.fail("io.chargehand.Agent.Refused", {"reason": str(error)})
+        self._connections.append(Connection(connection, self._serve, self._changed))
+        self._changed()
 
     def close(self) -> None:
-        for link in self.links:
-            link.close()
+        for connection in self._connections:
+            connection.close()
         self._socket.close()
         self.path.unlink(missing_ok=True)
 
@@ -109,23 +261,52 @@ def _refuse_to_share(path: Path) -> None:
     raise ControlError(f"another agent answers at {path}: stop it, or give this one its own agent.runtime_dir")
 
 
+# -- whoever asks ---------------------------------------------------------------------------------
+
+
 def query(path: Path, method: str, parameters: dict[str, Any] | None = None, timeout: float = 5.0) -> dict[str, Any]:
-    """Ask a running agent. Raises `ControlError`."""
+    """Ask a running agent, and take its one answer. Raises `ControlError`."""
+    for answer in _exchange(path, {"method": method, "parameters": parameters or {}}, timeout):
+        return answer
+    raise ControlError(f"the agent at {path} ended before it answered")
+
+
+def follow(path: Path, method: str, parameters: dict[str, Any] | None = None) -> Iterator[dict[str, Any]]:
+    """Its answers as they come, until the last, or until the agent ends. Raises `ControlError`."""
+    yield from _exchange(path, {"method": method, "parameters": parameters or {}, "more": True}, None)
+
+
+def _exchange(path: Path, message: dict[str, Any], timeout: float | None) -> Iterator[dict[str, Any]]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(timeout)
         try:
             connection.connect(str(path))
         except FileNotFoundError:
             raise ControlError(f"no agent runs here ({path} does not exist): systemctl start chargehand") from None
+        except PermissionError:
+            raise ControlError(
+                f"{path} may not be used by this user: ask as root, or as a member of its group"
+            ) from None
         except OSError as error:
             raise ControlError(f"the agent cannot be asked at {path}: {os.strerror(error.errno or 0)}") from error
         link = Link(connection)
-        link.send({"method": method, "parameters": parameters or {}})
-        try:
-            answer = link.receive_first(timeout)
-        except LinkError as error:
-            raise ControlError(f"the agent at {path} did not answer in {timeout:g} s") from error
-    if "error" in answer:
-        raise ControlError(str(answer.get("parameters", {}).get("reason", answer["error"])))
-    found: dict[str, Any] = answer.get("parameters", {})
-    return found
+        link.send(message)
+        more = True
+        while more:
+            try:
+                answer = link.receive_first(timeout)
+            except LinkError as error:
+                if link.ended:
+                    return
+                raise ControlError(f"the agent at {path} did not answer in {timeout:g} s") from error
+            if "error" in answer:
+                raise ControlError(_told(answer["error"], answer.get("parameters", {})))
+            more = bool(answer.get("continues"))
+            found: dict[str, Any] = answer.get("parameters", {})
+            yield found
+
+
+def _told(error: str, parameters: dict[str, Any]) -> str:
+    if "problems" in parameters:
+        return "\n".join(parameters["problems"])
+    return str(parameters.get("reason") or f"{error} {parameters or ''}".strip())

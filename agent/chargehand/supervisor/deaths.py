@@ -5,24 +5,23 @@ A living child can be a stuck one, so it gets 200 ms. A notice that reaches two 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import Any
 
 from chargehand.supervisor.child import Child
+from chargehand.supervisor.events import Events
 from chargehand.supervisor.memory import Memory, Notice
 
 __all__ = ["Deaths"]
-
-log = logging.getLogger("chargehand.agent")
 
 _PATIENCE = 0.2  # seconds for one child to acknowledge
 _PAUSE = 0.5  # seconds before all of them are asked again
 
 
 class Deaths:
-    def __init__(self, memory: Memory) -> None:
+    def __init__(self, memory: Memory, events: Events) -> None:
         self._memory = memory
+        self._events = events
         self._asked: dict[str, list[str]] = {}  # incarnation of the dead -> children asked
         self._until: dict[str, float] = {}
         self._refused: set[str] = set()  # of the dead whose notice nobody could take when last asked
@@ -38,7 +37,11 @@ class Deaths:
             if now < self._until.get(notice.incarnation, 0.0):
                 continue
             asked = self._asked.setdefault(notice.incarnation, [])
-            able = [one for one in children if one.link is not None and one.running and one.fields.get("READY") == "1"]
+            able = [
+                one
+                for one in children
+                if one.launched.link is not None and one.running and one.fields.get("READY") == "1"
+            ]
             fresh = [one for one in able if one.incarnation not in asked]
             if not fresh:
                 if not able:
@@ -57,7 +60,7 @@ class Deaths:
                     self._refused.add(notice.incarnation)
                 self._until[notice.incarnation] = 0.0
                 return
-            log.info("death_delivered incarnation=%s to=%s", notice.incarnation, child.name)
+            self._events.say("death_delivered", incarnation=notice.incarnation, to=child.name)
             self._memory.delivered(notice)
             self._refused.discard(notice.incarnation)
             self._asked.pop(notice.incarnation, None)

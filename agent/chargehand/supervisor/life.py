@@ -9,14 +9,15 @@ from __future__ import annotations
 from enum import Enum, auto
 from typing import NamedTuple
 
-__all__ = ["LIFE", "RUNNING", "Action", "Event", "Move", "State"]
+__all__ = ["LIFE", "RUNNING", "SWEEPING", "Action", "Event", "Move", "State"]
 
 
 class State(Enum):
     IDLE = "idle"  # waits for the time of its (next) start
     STARTING = "starting"  # runs, and has not said READY yet
     READY = "ready"
-    HUNG = "hung"  # silent for longer than its watchdog: told to dump its stacks and die
+    DRAINING = "draining"  # finishes what runs and takes nothing new; it is not started again
+    HUNG = "hung"  # silent or late for longer than it may: told to dump its stacks and die
     STOPPING = "stopping"  # told to end
     SWEEPING = "sweeping"  # has ended; what is left of its process tree is being killed
     CLOSING = "closing"  # the same, and it is not started again
@@ -27,7 +28,9 @@ class Event(Enum):
     DUE = auto()  # the time of its start has come
     UNSTARTABLE = auto()  # its program could not be started
     NOTIFIED_READY = auto()
+    LATE = auto()  # not READY within its start time-out
     SILENT = auto()  # no ping within its watchdog time
+    DRAIN = auto()  # it is to finish what runs, and then to end for good
     STOP = auto()  # it is to end for good
     OVERDUE = auto()  # it was told to end or die, and did not in time
     EXITED = auto()  # its process has ended
@@ -36,8 +39,9 @@ class Event(Enum):
 
 class Action(Enum):
     SPAWN = auto()
-    ABORT = auto()  # SIGABRT: every thread's stack goes to the journal
-    ASK_TO_END = auto()  # its link is closed; a foreign program gets SIGTERM
+    ABORT = auto()  # SIGABRT: every thread's stack goes to its log
+    ASK_TO_DRAIN = auto()
+    ASK_TO_END = auto()  # its link is closed; another program gets its stop signal
     KILL = auto()  # SIGKILL to its whole tree
     BURY = auto()  # hand its death notice to somebody who lives
     RESTART = auto()  # plan the next start, by the restart policy
@@ -62,15 +66,22 @@ LIFE: dict[State, dict[Event, Move | None]] = {
     | {
         _E.UNSTARTABLE: Move(_S.IDLE, (_A.RESTART,)),
         _E.NOTIFIED_READY: Move(_S.READY),
-        _E.SILENT: Move(_S.HUNG, (_A.ABORT,)),
+        _E.LATE: Move(_S.HUNG, (_A.ABORT,)),
         _E.STOP: Move(_S.STOPPING, (_A.ASK_TO_END,)),
         _E.EXITED: Move(_S.SWEEPING, (_A.KILL,)),
     },
     _S.READY: _NOTHING
     | {
         _E.SILENT: Move(_S.HUNG, (_A.ABORT,)),
+        _E.DRAIN: Move(_S.DRAINING, (_A.ASK_TO_DRAIN,)),
         _E.STOP: Move(_S.STOPPING, (_A.ASK_TO_END,)),
         _E.EXITED: Move(_S.SWEEPING, (_A.KILL,)),
+    },
+    _S.DRAINING: _NOTHING
+    | {
+        _E.SILENT: Move(_S.STOPPING, (_A.ABORT,)),
+        _E.STOP: Move(_S.STOPPING, (_A.ASK_TO_END,)),
+        _E.EXITED: Move(_S.CLOSING, (_A.KILL,)),
     },
     _S.HUNG: _NOTHING
     | {
@@ -98,4 +109,6 @@ LIFE: dict[State, dict[Event, Move | None]] = {
 }
 
 #: States in which its process runs.
-RUNNING = frozenset({State.STARTING, State.READY, State.HUNG, State.STOPPING})
+RUNNING = frozenset({State.STARTING, State.READY, State.DRAINING, State.HUNG, State.STOPPING})
+#: States in which its process has ended, and its tree may not have.
+SWEEPING = frozenset({State.SWEEPING, State.CLOSING})

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 
-from chargehand.config.load import ConfigError, load
 from chargehand.notify import Notifier
 from chargehand.supervisor.agent import Agent
 from chargehand.supervisor.control import ControlError
+from chargehand.supervisor.events import Events
 from chargehand.supervisor.memory import StateDirTaken
+from chargehand.supervisor.output import Outlet
+from chargehand.supervisor.reading import Refused, absolute, read_now
 from chargehand.supervisor.sockets import SocketPathTooLong
 
 __all__ = ["EX_CONFIG", "main"]
@@ -36,21 +37,22 @@ def main(argv: list[str]) -> int:
         else:
             print(f"chargehand agent: {word!r} is not understood\n{_USAGE}", file=sys.stderr)
             return 2
+    config = absolute(config)
+    watchdog = _watchdog()
     notifier = Notifier.from_environment()
-    logging.basicConfig(
-        level=os.environ.get("CHARGEHAND_LOG", "INFO").upper(),
-        format="%(levelname)s agent: %(message)s",
-        stream=sys.stderr,
-    )
+    outlet = Outlet()
+    events = Events(lambda line: outlet.line("agent", line), journal=outlet.journal)
     try:
-        settings = load(config).settings
-    except ConfigError as error:
-        for problem in error.problems:
+        settings = read_now(config)
+    except Refused as refused:
+        for problem in refused.problems:
             print(f"chargehand: {problem}", file=sys.stderr)
-        notifier.send(f"STATUS=configuration refused: {error.problems[0]}")
+        notifier.send(f"STATUS=configuration refused: {refused.problems[0]}")
         return EX_CONFIG
+    events.node, events.executor = settings.node.name, settings.executor.name
+    os.chdir("/")  # keep no file system busy
     try:
-        agent = Agent(settings, notifier, _watchdog())
+        agent = Agent(settings, config, notifier=notifier, watchdog=watchdog, events=events, outlet=outlet)
     except (StateDirTaken, ControlError, SocketPathTooLong) as error:
         return _cannot_start(notifier, str(error))
     except OSError as error:

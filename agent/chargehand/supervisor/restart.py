@@ -15,15 +15,18 @@ class Restarts:
     def __init__(self) -> None:
         self.in_a_row = 0
         self.total = 0
+        self.first_at = 0.0  # of the first end in the row
 
-    def delay(self, ready_for: float, draw: float) -> float:
-        """Seconds until the next start, after an end that came `ready_for` seconds after READY.
+    def delay(self, ready_for: float, draw: float, now: float) -> float:
+        """Seconds until the next start, after an end at `now` that came `ready_for` seconds after READY.
 
         At once the first time, then 0.5 s doubling up to a minute, each with jitter (`draw` is in [0, 1))
         between 75 % and 100 %: nodes whose children died together do not start them together for ever.
         """
         if ready_for >= HEALTHY_AFTER:
             self.in_a_row = 0
+        if self.in_a_row == 0:
+            self.first_at = now
         self.in_a_row += 1
         self.total += 1
         if self.in_a_row == 1:

@@ -9,7 +9,7 @@ __all__ = ["SocketPathTooLong", "checked"]
 _LONGEST = 107  # bytes of a unix socket's path, by the kernel's own limit
 
 
-class SocketPathTooLong(Exception):
+class SocketPathTooLong(ValueError):
     """No socket can be made there. The message says which key to change."""
 
 

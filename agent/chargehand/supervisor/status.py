@@ -6,23 +6,26 @@ when it is too long, the cause is cut.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from chargehand.notify import MAX_STATUS, clean
 
-__all__ = ["ChildReport", "NodeReport", "is_ready", "state_word", "status_line"]
+__all__ = ["ChildReport", "NodeReport", "is_ready", "state_word", "status_causes", "status_line"]
 
 _SHORTEST_CAUSE = 20
 
 
-@dataclass(frozen=True, slots=True)
-class ChildReport:
+class ChildReport(Struct, frozen=True):
     """What is known of one child."""
 
     name: str
-    kind: str  # orchestrator, worker, redis
+    kind: str  # orchestrator, worker, redis, program
     ready: bool = False
+    draining: bool = False
+    has_role: bool = False  # active or passive: an orchestrator, or a program whose log tells
     role: str = ""  # what it says: starting, active, passive, waiting, working
     epoch: str = ""
     holder: str = ""
@@ -31,29 +34,37 @@ class ChildReport:
     busy: int = 0
     degraded: str = ""
     crashes: int = 0  # in a row
+    crashed_since: float = 0.0  # time of day (Unix) of the first of them
     last_words: str = ""  # how it ended last
 
 
-@dataclass(frozen=True, slots=True)
-class NodeReport:
+class NodeReport(Struct, frozen=True):
     children: Sequence[ChildReport]
     embedded: bool = False
     waited: float = 0.0  # seconds since the agent started
     ready_timeout: float = 10.0
     was_ready: bool = False
     stopping: bool = False
-    trouble: str = ""  # of the agent's own
+    drain: str = ""  # asked for: "by root since 2026-11-24 10:04"
+    troubles: Sequence[str] = ()  # of the agent's own
 
     def of_kind(self, kind: str) -> list[ChildReport]:
         return [child for child in self.children if child.kind == kind]
 
     @property
     def orchestrator(self) -> ChildReport | None:
-        return next(iter(self.of_kind("orchestrator")), None)
+        """The child that says whether this node is active; while it is replaced, the one that knows."""
+        found = [child for child in self.children if child.has_role and not child.draining]
+        return max(found, key=lambda child: (child.role == "active", child.ready), default=None)
 
     @property
     def busy(self) -> int:
         return sum(child.busy for child in self.of_kind("worker"))
+
+    @property
+    def drained(self) -> bool:
+        """Nothing of the executor runs here any more, as asked."""
+        return bool(self.drain) and not any(self.of_kind("worker") + self.of_kind("orchestrator"))
 
 
 def is_ready(node: NodeReport) -> bool:
@@ -62,23 +73,25 @@ def is_ready(node: NodeReport) -> bool:
     Workers never gate it. A service that waits for Redis, or whose child crashes, is not a service that failed.
     """
     orchestrator = node.orchestrator
-    if orchestrator is None:
+    if orchestrator is None or node.drain:
         return True
     return (orchestrator.ready and orchestrator.role in {"active", "passive"}) or node.waited >= node.ready_timeout
 
 
 def state_word(node: NodeReport) -> str:
-    """starting, active, passive, working, waiting or stopping."""
+    """starting, active, passive, working, waiting, draining, drained or stopping."""
     return _state(node).partition(" ")[0].rstrip(":")
 
 
 def status_line(node: NodeReport) -> str:
     state = _state(node)
-    cause = "; ".join(_causes(node))
+    cause = "; ".join(status_causes(node))
     tail = ""
-    workers = node.of_kind("worker")
+    workers = [child for child in node.of_kind("worker") if not child.draining]
     if workers and not node.stopping:
-        tail += f"; workers {sum(child.ready for child in workers)}/{len(workers)}"
+        # By name: while one is replaced, two of it stand here.
+        ready = {child.name for child in workers if child.ready}
+        tail += f"; workers {len(ready)}/{len({child.name for child in workers})}"
     orchestrator = node.orchestrator
     if orchestrator is not None and orchestrator.role == "active" and orchestrator.queued and not node.stopping:
         tail += f"; {orchestrator.queued} steps queued"
@@ -89,35 +102,46 @@ def status_line(node: NodeReport) -> str:
 
 
 def _state(node: NodeReport) -> str:
-    if node.stopping:
-        busy = node.busy
-        return f"stopping ({busy} {'step' if busy == 1 else 'steps'} still run{'s' if busy == 1 else ''})"
+    if node.stopping or (node.drain and not node.drained):
+        return f"{'stopping' if node.stopping else 'draining'} ({_steps(node.busy)})"
+    if node.drain:
+        return f"drained ({node.drain})"
     late = node.was_ready or node.waited >= node.ready_timeout
     orchestrator = node.orchestrator
     if orchestrator is None:
         redis = next((child.redis for child in node.of_kind("worker") if child.role == "waiting"), "")
         return f"waiting (Redis {redis})" if redis else "working"
     note = "embedded Redis, this node only"
+    if orchestrator.role in {"active", "passive"} and orchestrator.kind != "orchestrator":
+        return f"{orchestrator.role} ({orchestrator.name})"
     if orchestrator.role == "active":
         return f"active (epoch {orchestrator.epoch}{', ' + note if node.embedded else ''})"
     if orchestrator.role == "passive":
         return f"passive (waiting on lock, held by {orchestrator.holder}, epoch {orchestrator.epoch})"
     if orchestrator.role == "waiting":
         return f"waiting (Redis {orchestrator.redis})" if late else f"starting: Redis {orchestrator.redis}"
-    return "starting: orchestrator"
+    return f"starting: {orchestrator.name}"
 
 
-def _causes(node: NodeReport) -> list[str]:
+def _steps(busy: int) -> str:
+    return f"{busy} {'step' if busy == 1 else 'steps'} still run{'s' if busy == 1 else ''}"
+
+
+def status_causes(node: NodeReport) -> list[str]:
+    """Why it is degraded; none: it is not."""
     causes = []
     for child in node.children:
         if child.crashes:
-            times = "once" if child.crashes == 1 else f"{child.crashes} times"
-            causes.append(f"{child.name} crashed {times}, last: {child.last_words}")
+            times = "once at" if child.crashes == 1 else f"{child.crashes} times since"
+            causes.append(f"{child.name} crashed {times} {_clock(child.crashed_since)}, last: {child.last_words}")
     told: set[str] = set()
     for child in node.children:
         if child.degraded and child.degraded not in told:
             told.add(child.degraded)
             causes.append(f"{child.name}: {child.degraded}")
-    if node.trouble:
-        causes.append(node.trouble)
+    causes += node.troubles
     return causes
+
+
+def _clock(wall: float) -> str:
+    return time.strftime("%H:%M", time.localtime(wall))

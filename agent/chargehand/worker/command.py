@@ -10,14 +10,13 @@ import os
 import queue
 import select
 import signal
-import subprocess
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, NamedTuple
 
 from chargehand.actions import StepInfo
 from chargehand.commands import CommandAction
-from chargehand.linux.spawn import Process, spawn
+from chargehand.linux.spawn import Process, said, spawn
 
 __all__ = ["CommandFailed", "Runner"]
 
@@ -25,7 +24,14 @@ _KEEP = 256 * 1024  # bytes of each of stdout and stderr that are kept: the firs
 _TAIL = 2_000  # characters of stderr that go with a failure
 _LINGER = 0.5  # seconds to read on after the command ended: something it started may hold its output open
 
-_Start = tuple[list[str], dict[str, str], "Future[Process]"]
+
+class _Started(NamedTuple):
+    process: Process
+    out: int  # to read its output from
+    err: int
+
+
+_Start = tuple[list[str], dict[str, str], "Future[_Started]"]
 
 
 class CommandFailed(Exception):
@@ -51,19 +57,12 @@ class Runner:
             except queue.Empty:
                 return
             try:
-                process = spawn(
-                    argv,
-                    env=environment,
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.PIPE,
-                    foreign=True,
-                )
+                started = _start(argv, environment)
             except OSError as error:
                 future.set_exception(error)
             else:
-                self._running.add(process)
-                future.set_result(process)
+                self._running.add(started.process)
+                future.set_result(started)
 
     def kill_all(self) -> None:
         """The worker ends: so does everything that it started."""
@@ -89,49 +88,59 @@ class Runner:
             "CHARGEHAND_NODE": info.node,
             **action.settings.env,
         }
-        future: Future[Process] = Future()
+        future: Future[_Started] = Future()
         self._asked.put((argv, environment, future))
         self._wake()
         try:
-            process = future.result()
+            started = future.result()
         except OSError as error:
             raise CommandFailed("cannot start", f"{argv[0]}: {os.strerror(error.errno or 0)}") from error
+        process = started.process
         try:
             ending(lambda: process.kill_tree(signal.SIGKILL))
-            out, err = _read(process)
+            out, err = _read(started)
             status = process.wait()
         finally:
             ending(None)
             process.kill_tree(signal.SIGKILL)  # what it left behind in its group ends with its step
             self._running.discard(process)
             process.close()
+            os.close(started.out)
+            os.close(started.err)
         ending(lambda: None)  # raises when it was ended: its exit status is ours then, not its own
         if status:
             last = err.strip().rpartition("\n")[2][:200]
             raise CommandFailed(
                 "exit" if status > 0 else "signal",
-                _said(status) + (f': "{last}"' if last else ""),
+                said(status) + (f': "{last}"' if last else ""),
                 err[-_TAIL:],
             )
         return {"exit": 0, "stdout": out, "stderr": err}
 
 
-def _said(status: int) -> str:
-    if status > 0:
-        return f"exit {status}"
+def _start(argv: list[str], environment: dict[str, str]) -> _Started:
+    """Raises `OSError`."""
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    out, out_end = os.pipe()
+    err, err_end = os.pipe()
     try:
-        return f"killed by {signal.Signals(-status).name}"
-    except ValueError:
-        return f"killed by signal {-status}"
+        process = spawn(argv, env=environment, stdin=nothing, stdout=out_end, stderr=err_end, foreign=True)
+    except BaseException:
+        os.close(out)
+        os.close(err)
+        raise
+    finally:
+        for end in (nothing, out_end, err_end):
+            os.close(end)
+    return _Started(process, out, err)
 
 
-def _read(process: Process) -> tuple[str, str]:
+def _read(started: _Started) -> tuple[str, str]:
     """Both outputs, until the process has ended and nothing more comes."""
-    assert process.stdout is not None
-    assert process.stderr is not None
-    kept = {process.stdout.fileno(): bytearray(), process.stderr.fileno(): bytearray()}
+    pidfd = started.process.pidfd
+    kept = {started.out: bytearray(), started.err: bytearray()}
     poll = select.poll()
-    for fd in (*kept, process.pidfd):
+    for fd in (*kept, pidfd):
         poll.register(fd, select.POLLIN)
     open_ends = set(kept)
     ended = False
@@ -140,7 +149,7 @@ def _read(process: Process) -> tuple[str, str]:
         if ended and not ready:
             break
         for fd, _ in ready:
-            if fd == process.pidfd:
+            if fd == pidfd:
                 ended = True
                 poll.unregister(fd)
                 continue

@@ -209,8 +209,7 @@ class Crew:
     def _run(self, held: Held) -> None:
         entry = held.entry
         incarnation = self._standing.incarnation
-        if entry.extra.timeout_ms:
-            self._watch(held)
+        self._watch(held)
         begun = time.monotonic()
         outcome = run_attempt(
             held,

@@ -25,6 +25,7 @@ __all__ = ["Worker"]
 
 log = logging.getLogger("chargehand.worker")
 
+_TELL_EVERY = 1.0  # seconds at least between two reports of the load to the agent
 _HOARD = 0.02  # seconds that a taken step may wait for a thread here; then another worker may have it
 _OVERDUE = 5.0  # seconds past its time-out after which a step that cannot be interrupted is reported
 
@@ -38,7 +39,8 @@ class Worker:
         mine = next(one for one in groups if one.name == group)
         self._threads = mine.threads
         self._queues = mine.queues
-        if mine is groups[0]:  # somebody on each node must serve the steps that are aimed at it
+        # Somebody on each node must serve the steps that are aimed at it. Its agent says who; without one: the first.
+        if os.environ.get("CHARGEHAND_NODE_QUEUE", "1" if mine is groups[0] else ""):
             own = f"@{child.node}"
             self._queues = {own: 1_000, **mine.queues} if isinstance(mine.queues, dict) else [own, *mine.queues]
         self._registry = load_actions(child.settings)
@@ -74,6 +76,9 @@ class Worker:
         )
         self._started_ms = int(time.time() * 1000)
         self._drains: list[Request] = []
+        self._told_at = 0.0  # when the load was told last
+        self._told_busy = 0
+        self._turns_at = 0.0  # when the main thread turns next by itself
 
     def run(self) -> int:
         """Until the agent ends us. Returns the exit code."""
@@ -121,7 +126,9 @@ class Worker:
         poll = select.poll()
         for fd in self._child.watched:
             poll.register(fd, select.POLLIN)
-        poll.poll(max(0, math.ceil(self._patience() * 1000)))
+        patience = self._patience()
+        self._turns_at = time.monotonic() + patience
+        poll.poll(max(0, math.ceil(patience * 1000)))
         for request in self._child.requests():
             self._serve(request)
         self._runner.serve()
@@ -132,6 +139,8 @@ class Worker:
     def _patience(self) -> float:
         """Seconds until there is something to do without being woken."""
         patience = self._child.ping_in()
+        if self._crew.busy or self._told_busy:
+            patience = min(patience, _TELL_EVERY)
         if self._hand.waiting or self._drains:
             patience = min(patience, _HOARD)
         now = time.monotonic()
@@ -152,7 +161,10 @@ class Worker:
                 redis="",
                 degraded=self._cause(),
             )
-        self._child.ping(load=load)
+        if self._drains or time.monotonic() - self._told_at >= _TELL_EVERY:
+            self._told_at, self._told_busy = time.monotonic(), self._crew.busy
+            self._child.tell(load=load)
+        self._child.ping()
 
     def _serve(self, request: Request) -> None:
         if request.method == "Death":
@@ -175,8 +187,11 @@ class Worker:
     # -- time -------------------------------------------------------------------------------------
 
     def _watch(self, held: Held) -> None:
-        """A step with a time-out starts (called on its thread). The main thread turns once a second anyway."""
-        if held.entry.extra.timeout_ms < 1_000:
+        """A step starts (called on its thread): the main thread sees to its time-out, and to what the agent is told."""
+        now = time.monotonic()
+        timeout = held.entry.extra.timeout_ms / 1000 or math.inf
+        if min(now + timeout, self._told_at + _TELL_EVERY) < self._turns_at:
+            self._turns_at = now  # once is enough
             self._child.wake()
 
     def _timed(self) -> list[tuple[float, Held]]:

@@ -1,0 +1,258 @@
+"""What is done when somebody asks on the control socket. Every act leaves an audit line that names who asked."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from chargehand import __version__
+from chargehand.linux import tree
+from chargehand.linux.capabilities import may_change_user
+from chargehand.supervisor.control import Call, ControlError
+from chargehand.supervisor.drain import Drain
+from chargehand.supervisor.interface import NAME
+from chargehand.supervisor.life import State
+from chargehand.supervisor.roster import answers_to
+from chargehand.supervisor.status import state_word, status_causes, status_line
+
+if TYPE_CHECKING:
+    from chargehand.supervisor.agent import Agent
+    from chargehand.supervisor.child import Child
+
+__all__ = ["Requests"]
+
+_LINES = 50  # of each child, when nobody says how many
+_READS = {"Status", "Events", "Logs"}
+
+
+class Requests:
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+        self._reloads: list[tuple[Call | None, bool]] = []  # who waits for a reload, and whether workers are replaced
+        self._drains: list[tuple[Call, int]] = []  # who follows a drain, and the number told last
+        self._followers: list[Call] = []
+        self._methods: dict[str, Callable[[Call], None]] = {
+            "Status": self._status,
+            "Reload": self._reload,
+            "Restart": self._restart,
+            "StepDown": self._step_down,
+            "Drain": self._drain,
+            "Undrain": self._undrain,
+            "Events": self._events,
+            "Logs": self._logs,
+        }
+
+    def serve(self, call: Call) -> None:
+        """Answer now or later. Raises `ControlError`: refused, and why."""
+        found = self._methods.get(call.method)
+        if found is None:
+            call.fail("org.varlink.service.MethodNotFound", method=f"{NAME}.{call.method}"[:100])
+            return
+        if call.method not in _READS:
+            what = " ".join(f"{name}={value}" for name, value in call.parameters.items())
+            self._agent.events.say("request", method=call.method, by=call.actor, pid=call.pid, what=what)
+        try:
+            found(call)
+        except ControlError as error:
+            self._agent.events.say("request_refused", method=call.method, by=call.actor, reason=error)
+            raise
+
+    def tick(self) -> None:
+        """Tell those who follow a drain how many steps still run."""
+        for call, told in list(self._drains):
+            report = self._agent.report()
+            state, running = state_word(report), report.busy
+            if report.drained or self._agent.drain is None:
+                self._drains.remove((call, told))
+                call.reply({"state": state, "running": running})
+            elif call.gone:
+                self._drains.remove((call, told))
+            elif running != told:
+                self._drains[self._drains.index((call, told))] = (call, running)
+                call.reply({"state": state, "running": running}, last=False)
+        for call in [one for one in self._followers if one.gone]:
+            self._followers.remove(call)
+
+    # -- reading ----------------------------------------------------------------------------------
+
+    def _status(self, call: Call) -> None:
+        call.reply(self.describe())
+
+    def describe(self) -> dict[str, Any]:
+        agent = self._agent
+        report = agent.report()
+        drain = agent.drain
+        current = {spec.name: spec for spec in agent.wanted}
+        return {
+            "node": agent.settings.node.name,
+            "executor": agent.settings.executor.name,
+            "version": __version__,
+            "pid": os.getpid(),
+            "uid": os.getuid(),
+            "gids": sorted({os.getgid(), *os.getgroups()}),
+            "may_change_user": may_change_user(),
+            "started": round(agent.wall(agent.started), 3),
+            "state": state_word(report),
+            "status": status_line(report),
+            "degraded": status_causes(report),
+            "drain": {"by": drain.by, "since": drain.since, "reason": drain.reason} if drain is not None else None,
+            "children": [
+                {
+                    "name": child.name,
+                    "kind": child.spec.kind,
+                    "group": child.spec.crew,
+                    "state": child.state.value,
+                    "pid": child.pid or None,
+                    "incarnation": child.incarnation,
+                    "since": round(agent.wall(child.since), 3),
+                    "restarts": child.restarts.total,
+                    "crashes": child.restarts.in_a_row,
+                    "crashed_since": one.crashed_since or None,
+                    "role": one.role,
+                    "epoch": one.epoch,
+                    "holder": one.holder,
+                    "load": child.fields.get("X_CHARGEHAND_LOAD", ""),
+                    "memory": self._memory(child),
+                    "status": child.fields.get("STATUS", ""),
+                    "degraded": one.degraded,
+                    "last_words": child.last_words,
+                    "replacing": current.get(child.name) != child.spec or child.stale,
+                }
+                for child, one in zip(agent.children, report.children, strict=True)
+            ],
+        }
+
+    def _memory(self, child: Child) -> int | None:
+        group = child.launched.group
+        return (group.memory() if group is not None else None) or tree.resident(child.pid) or None
+
+    def _events(self, call: Call) -> None:
+        if not call.more:
+            raise ControlError('events are followed: ask with "more"')
+        listeners = self._agent.events.listeners
+
+        def tell(event: dict[str, Any]) -> None:
+            if call.gone:
+                listeners.remove(tell)
+            else:
+                call.reply({"event": event}, last=False)
+
+        listeners.append(tell)
+        self._followers.append(call)
+
+    def _logs(self, call: Call) -> None:
+        name = call.text("child")
+        lines = call.parameters.get("lines") or _LINES
+        if not isinstance(lines, int) or lines < 0:
+            raise ControlError(f"lines: found {lines!r}, expected a number")
+        children = self._called(name) if name else self._agent.children
+        found = []
+        for child in children:
+            output = child.launched.output
+            if output is not None and lines:
+                found += [{"child": child.name, "text": text} for text in list(output.lines)[-lines:]]
+        call.reply({"journal": self._agent.journal, "lines": found})
+
+    # -- acting -----------------------------------------------------------------------------------
+
+    def _called(self, name: str) -> list[Child]:
+        """Children of that name or group. Raises `ControlError`."""
+        found = [child for child in self._agent.children if answers_to(child.spec, name)]
+        if not found:
+            names = sorted({child.name for child in self._agent.children})
+            raise ControlError(f'there is no child "{name}" here; there are: {", ".join(names) or "none"}')
+        return found
+
+    def _reload(self, call: Call) -> None:
+        workers = call.parameters.get("workers") or False
+        self._refuse_while_stopping()
+        self._reloads.append((call, bool(workers)))
+        self._agent.reload()
+
+    def reload_on_signal(self) -> None:
+        """SIGHUP: nobody waits for the answer, STATUS has it."""
+        if not self._agent.stopping:
+            self._agent.events.say("request", method="Reload", by="SIGHUP")
+            self._reloads.append((None, False))
+            self._agent.reload()
+
+    def reloaded(self, changed: list[str], problems: list[str]) -> None:
+        """A reload is over: adopted, or refused for these problems."""
+        reloads, self._reloads = self._reloads, []
+        if not problems and any(workers for _, workers in reloads):
+            for child in self._agent.children:
+                if child.spec.kind == "worker":
+                    child.stale = True
+                    changed = [*changed, child.name] if child.name not in changed else changed
+            self._agent.changed()
+        for call, _ in reloads:
+            if call is not None and problems:
+                call.fail(f"{NAME}.InvalidConfiguration", problems=problems)
+            elif call is not None:
+                call.reply({"changed": changed})
+
+    def _restart(self, call: Call) -> None:
+        self._refuse_while_stopping()
+        name = call.text("child")
+        children = [child for child in self._called(name) if child.state is not State.STOPPED]
+        for child in children:
+            child.stale = True
+        self._agent.changed()
+        call.reply({"children": sorted({child.name for child in children})})
+
+    def _step_down(self, call: Call) -> None:
+        self._refuse_while_stopping()
+        orchestrators = [child for child in self._agent.children if child.spec.kind == "orchestrator" and child.running]
+        active = next((one for one in orchestrators if one.fields.get("X_CHARGEHAND_ROLE") == "active"), None)
+        if not orchestrators:
+            raise ControlError("no orchestrator runs on this node")
+        if active is None:
+            one = orchestrators[0]
+            holder = one.fields.get("X_CHARGEHAND_HOLDER", "")
+            role = one.fields.get("X_CHARGEHAND_ROLE", "starting")
+            raise ControlError(
+                f"this node's orchestrator is {role}" + (f"; the lock is held by {holder}" * bool(holder))
+            )
+
+        def stepped_down(reply: dict[str, Any] | None) -> None:
+            if reply is None or "error" in reply:
+                call.refuse("the orchestrator ended or failed before it had stepped down: chargehand status")
+            else:
+                call.reply({})
+
+        active.ask("StepDown", {"for_good": False}, stepped_down)
+
+    def _drain(self, call: Call) -> None:
+        self._refuse_while_stopping()
+        reason = call.text("reason")
+        if self._agent.drain is None:
+            try:
+                self._agent.start_drain(Drain(call.actor, round(time.time(), 3), reason))
+            except OSError as error:
+                raise ControlError(
+                    f"the drain cannot be kept over a restart, so nothing is drained: "
+                    f"{error.filename}: {os.strerror(error.errno or 0)}"
+                ) from error
+        report = self._agent.report()
+        answer = {"state": state_word(report), "running": report.busy}
+        if call.more and not report.drained:
+            self._drains.append((call, report.busy))
+            call.reply(answer, last=False)
+        else:
+            call.reply(answer)
+
+    def _undrain(self, call: Call) -> None:
+        self._refuse_while_stopping()
+        if self._agent.drain is None:
+            raise ControlError("this node is not drained")
+        try:
+            self._agent.end_drain(call.actor)
+        except OSError as error:
+            raise ControlError(f"{error.filename}: {os.strerror(error.errno or 0)}") from error
+        call.reply({})
+
+    def _refuse_while_stopping(self) -> None:
+        if self._agent.stopping:
+            raise ControlError("the agent is stopping")
