@@ -14,7 +14,19 @@ from hypothesis import strategies as st
 
 from chargehand.config.load import ConfigError, Loaded, load
 from chargehand.config.plain import from_builtins, to_builtins
-from chargehand.config.settings import ActionSettings, Duration, Parameter, RetrySettings, Settings, WorkerSettings
+from chargehand.config.settings import (
+    ActionSettings,
+    Duration,
+    Limits,
+    LogPattern,
+    Parameter,
+    ProgramSettings,
+    RetrySettings,
+    RolePatterns,
+    Settings,
+    Size,
+    WorkerSettings,
+)
 from support.configs import refused, write_site
 
 Write = Callable[..., Path]
@@ -70,6 +82,28 @@ def test_everything_at_once(write: Write) -> None:
         [actions]
         path = []
         modules = ["site_actions.patching"]
+        [[child]]
+        name = "mail"
+        argv = ["postfix", "start-fg"]
+        ready = { log = "daemon started" }
+        role = { active = "entering active mode", passive = "entering passive mode" }
+        after = ["hosts", "orchestrator", "exporter"]
+        start_timeout = "1m"
+        stop_timeout = "0s"
+        stop_signal = "SIGINT"
+        last_words = true
+        directory = "/var/spool"
+        memory_max = "1.5GiB"
+        nice = 5
+        user = "mail"
+        group = "mail"
+        env = { LANG = "C", CHARGEHAND_LOG = "debug" }
+        limits = { nofile = 1024, core = "0B", stack = "8MiB" }
+        [[child]]
+        name = "exporter"
+        argv = ["/usr/bin/redis_exporter"]
+        ready = "notify"
+        watchdog = "30s"
         [[action]]
         name = "disk-usage"
         argv = ["/usr/bin/df", "--output={what}", "{path}", "awk {}"]
@@ -98,6 +132,26 @@ def test_everything_at_once(write: Write) -> None:
             env={"LANG": "C"},
         )
     ]
+    mail, exporter = settings.child
+    assert mail == ProgramSettings(
+        name="mail",
+        argv=["postfix", "start-fg"],
+        ready=LogPattern("daemon started"),
+        role=RolePatterns("entering active mode", "entering passive mode"),
+        after=["hosts", "orchestrator", "exporter"],
+        start_timeout=Duration(60),
+        stop_timeout=Duration(0),
+        stop_signal="SIGINT",
+        last_words=True,
+        directory="/var/spool",
+        memory_max=Size(3 << 29),
+        nice=5,
+        user="mail",
+        group="mail",
+        env={"LANG": "C", "CHARGEHAND_LOG": "debug"},
+        limits=Limits(nofile=1024, core=Size(0), stack=Size(8 << 20)),
+    )
+    assert (exporter.ready, exporter.watchdog) == ("notify", Duration(30))
     assert from_builtins(json.loads(json.dumps(to_builtins(settings)))) == settings
 
 
@@ -154,11 +208,28 @@ def test_files_merge_in_name_order(write: Write) -> None:
         [[action]]
         name = "gone"
         argv = ["true"]
+        [[child]]
+        name = "one"
+        argv = ["one"]
+        ready.log = "listening"
+        role.active = "^active"
+        env.A = "1"
+        [[child]]
+        name = "two"
+        argv = ["two"]
         """,
         """
         orchestrator.lease.ttl = "8s"
         actions.modules = ["three"]
         worker = [{ name = "a", processes = 2, queues = { z = 1 } }, { name = "c" }]
+        [[child]]
+        name = "one"
+        ready = { log = "ready" }
+        role = { passive = "^passive" }
+        env.B = "2"
+        [[child]]
+        name = "two"
+        enabled = false
         """,
         """
         [[worker]]
@@ -185,13 +256,46 @@ def test_files_merge_in_name_order(write: Write) -> None:
         WorkerSettings(name="c"),
     ]
     assert settings.action == []
+    assert settings.child == [
+        ProgramSettings(
+            name="one",
+            argv=["one"],
+            ready=LogPattern("ready"),
+            role=RolePatterns(active="^active", passive="^passive"),
+            env={"A": "1", "B": "2"},
+        )
+    ]
     assert [file.name for file in found.files] == ["site.toml", "1.toml", "2.toml"]
-    origins = {key: origin.rpartition("/")[2] for key, origin in found.origins.items()}
+    origins = {".".join(key): f"{file.name}:{line}" for key, (file, line) in found.origins.items()}
     assert origins["orchestrator.lease.ttl"] == "1.toml:2"
     assert origins["orchestrator.lease.renew"] == "site.toml:3"
     assert origins["worker.a.threads"] == "2.toml:4"
     assert origins["worker.a.processes"] == "1.toml:4"
+    assert origins["child.one.ready"] == "1.toml:7"
+    assert origins["child.one.role.active"] == "site.toml:19"
+    assert origins["child.one.role.passive"] == "1.toml:8"
     assert "executor.name" not in origins
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later", "found"),
+    [
+        ('{ log = "a" }', '"notify"', "notify"),
+        ('"notify"', '{ log = "b" }', LogPattern("b")),
+        ('{ log = "a" }', '{ log = "b" }', LogPattern("b")),
+    ],
+)
+def test_what_ready_is_is_one_value(write: Write, earlier: str, later: str, found: object) -> None:
+    first = f'child = [{{ name = "a", argv = ["a"], ready = {earlier} }}]'
+    (program,) = load(write(first, f'child = [{{ name = "a", ready = {later} }}]')).settings.child
+    assert program.ready == found
+
+
+def test_a_table_of_one_value_is_known_by_its_place(write: Write) -> None:
+    """A parameter of an action may have any name: its keys merge."""
+    first = "[[action]]\nname = 'a'\nargv = ['a', '{queues}']\nparams.queues.type = 'integer'"
+    (action,) = load(write(first, "action = [{ name = 'a', params.queues.minimum = 1 }]")).settings.action
+    assert action.params["queues"] == Parameter(type="integer", minimum=1)
 
 
 def test_which_directory_belongs_to_which_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,8 +91,10 @@ ONE_PROBLEM = {
     "[[worker]]\nname = 'a'\nqueues = { b = 0 }": '3: worker "a": queues: found a table of 1; expected a list (a',
     "[[worker]]\nname = 'a/b'": '2: worker "a/b": name: found "a/b" (a string); expected a name',
     # keys that are not known
-    "[[child]]\nname = 'exporter'": "1: child: unknown key; expected one of action, actions, agent",
-    "[[worker]]\nname = 'a'\nmemory_max = '1GiB'": '3: worker "a": memory_max: unknown key; expected one of enabled,',
+    "[[program]]\nname = 'exporter'": "1: program: unknown key; expected one of action, actions, agent, child",
+    "[[worker]]\nname = 'a'\nqueue = ['a']": '3: worker "a": queue: unknown key; expected "queues"',
+    "[[worker]]\nname = 'a'\nlimits.nofiles = 20": '3: worker "a": limits.nofiles: unknown key; expected "nofile"',
+    "[[worker]]\nname = 'a'\nlimits.files = 20": '3: worker "a": limits.files: unknown key; expected "nofile"',
     "[redis]\npassword = 'hunter2'": "2: redis.password: unknown key (put the password into a file of its own",
     "[redis]\nhost = 'a'": "2: redis.host: unknown key (host, port and database are in redis.url",
     # names
@@ -111,11 +113,34 @@ ONE_PROBLEM = {
     # the agent
     "agent.ready_timeout = '90s'": "1: agent.ready_timeout: 90s; expected from 100ms to 80s (systemd gives",
     "agent.stop_timeout = '1d'": "1: agent.stop_timeout: 1d; expected at most 1h",
+    "agent.shutdown_timeout = '61m'": "1: agent.shutdown_timeout: 61m; expected at most 1h",
     "agent.state_dir = 'state'": '1: agent.state_dir: found "state" (a string); expected an absolute path',
     "actions.path = ['actions']": '1: actions.path: found "actions" (a string); expected an absolute path',
     "actions.modules = ['a/b.py']": '1: actions.modules: found "a/b.py" (a string); expected the name of a module',
     "[orchestrator]\nenabled = false\n[[worker]]\nname = 'worker'\nenabled = false": "3: worker: no worker, and the",
     "[[worker]]\nname = 'a'\nqueues = ['b', 'b']": '3: worker "a": queues: "b" twice; expected each queue once',
+    # what children have in common
+    "orchestrator.memory_max = '1MiB'": "1: orchestrator.memory_max: 1MiB; expected at least 16MiB (no ceiling: leave",
+    "orchestrator.memory_max = 5": "1: orchestrator.memory_max: found 5 (an integer); expected a size with its unit",
+    "orchestrator.nice = 20": "1: orchestrator.nice: found 20 (an integer); expected an integer from -20 to 19",
+    "orchestrator.env.LISTEN_FDS = '3'": "1: orchestrator.env.LISTEN_FDS: a name that the agent sets itself; expected "
+    "another (each child has a socket",
+    "orchestrator.env.TOKEN = 5": "1: orchestrator.env.TOKEN: found an integer (not shown); expected a string",
+    "orchestrator.limits = 5": "1: orchestrator.limits: found 5 (an integer); expected a table of nofile, nproc, core,",
+    "orchestrator.limits.core = 0": "1: orchestrator.limits.core: found 0 (an integer); expected a size with its unit",
+    "[[worker]]\nname = 'a'\nstart_timeout = '99ms'": '3: worker "a": start_timeout: 99ms; expected at least 100ms',
+    "[[worker]]\nname = 'a'\nmemory_max = '15MiB'": '3: worker "a": memory_max: 15MiB; expected at least 16MiB',
+    "[[worker]]\nname = 'a'\nuser = 0": '3: worker "a": user: found 0 (an integer); expected a string',
+    "[[worker]]\nname = 'a'\nenv.CHARGEHAND_NODE = 'b'": '3: worker "a": env.CHARGEHAND_NODE: a name that the agent',
+    "[[worker]]\nname = 'a'\nenv.CHARGEHAND_LOG = 'x'": '3: worker "a": env.CHARGEHAND_LOG: no level of logging; ex',
+    "[[worker]]\nname = 'a'\nenv.'' = 'b'": '3: worker "a": env.: a name or value that no environment can hold',
+    # names that meet
+    "[[worker]]\nname = 'orchestrator'": '2: worker "orchestrator": name: "orchestrator" is the orchestrator\'s name',
+    "[[worker]]\nname = 'agent'": '2: worker "agent": name: "agent" is the agent\'s own name',
+    "[[worker]]\nname = 'a'\nprocesses = 2\n[[worker]]\nname = 'a-1'": '5: worker "a-1": name: "a-1" is the name of a '
+    'process of worker group "a"; expected a name that meets no other child\'s',
+    "[[worker]]\nname = 'a-2'\n[[worker]]\nname = 'a'\nprocesses = 3": '4: worker "a": name: its process "a-2" is the n'
+    "ame of a worker group",
     # the connection
     "redis.url = 'redis://a'\nredis.embedded = true": "2: redis.embedded: true beside a url; expected one of the two",
     "redis.embedded = false": "1: redis.embedded: false without a url; expected a url, or embedded = true",
@@ -242,6 +267,12 @@ def test_a_file_that_may_not_be_read(write: Write) -> None:
         "[[action]]\nname = 'a'\nargv = ['x', '{p}']\nparms.p = {}",
         "[[action]]\nname = 'a'\nargv = 'x {p}'\nparams.p = {}",
         "[[action]]\nname = 'a'\nargv = ['x']\nretry = { attempts = 'x', backoff = '2m' }",
+        "[[action]]\nname = 'a'\nagrv = ['x']",  # not: argv is missing
+        "[[child]]\nname = 'a'\nargv = ['x']\nready = 'notif'\nwatchdog = '3s'",
+        "[[child]]\nname = 'a'\nargv = ['x']\nafter = ['b']\n[[child]]\nname = 'b'\nargv = 'x'",  # b is there
+        "[[child]]\nname = 'a'\nargv = ['x']\nafter = ['b']\n[[worker]]\nname = 'b'\nthreads = 'x'",
+        "redis.embeded = true\n[[child]]\nname = 'a'\nargv = ['x']\nafter = ['redis']\nenv.X = ''",
+        "[[worker]]\nname = 'a'\nprocesses = 'x'\n[[worker]]\nname = 'a-1'",
     ],
 )
 def test_a_mistake_is_not_told_twice(write: Write, text: str) -> None:
@@ -255,6 +286,10 @@ def test_a_mistake_is_not_told_twice(write: Write, text: str) -> None:
         ("orchestrator.threads = 2\norchestrator.lease = 3", ["orchestrator.threads", "orchestrator.lease"]),
         ("agent.state_dir = 'x'\nagent.stop_timeout = 3", ["agent.state_dir", "agent.stop_timeout"]),
         ("[[worker]]\nname = 'a'\nqueues = []\nthreads = 0", ['worker "a": queues', 'worker "a": threads']),
+        (
+            "[[child]]\nname = 'a'\nargv = ['./x']\nready = 5\nafter = ['b']\nstop_signal = 'TERM'",
+            ['child "a": argv', 'child "a": ready', 'child "a": after', 'child "a": stop_signal'],
+        ),
         (
             "[[action]]\nname = 'a'\nargv = ['x', '{p}']\ntimeout = 5",
             ['action "a": argv', 'action "a": timeout'],
@@ -289,6 +324,10 @@ def test_one_mistake_hides_no_other(write: Write, text: str, places: list[str]) 
         "redis.sentinel_password_file = ['hunter2']",
         "node.name = 'redis://:hunter2@a'",
         "[[action]]\nname = 'a'\nargv = ['x']\nenv.SECRET = ['hunter2']",
+        "[[child]]\nname = 'a'\nargv = ['x']\nenv.SECRET = ['hunter2']",
+        "[[child]]\nname = 'a'\nargv = ['x']\nenv.'A=B' = 'hunter2'",
+        "[[worker]]\nname = 'a'\nenv.CHARGEHAND_LOG = 'hunter2'",
+        "orchestrator.env.SECRET = ['hunter2']",
     ],
 )
 def test_no_message_repeats_a_password(write: Write, text: str) -> None:
