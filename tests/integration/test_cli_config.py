@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
+import socket
 import stat
 import subprocess
 import sys
 import textwrap
+import threading
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from chargehand.cli.modules import probe
 from chargehand.config.load import load
 from chargehand.config.plain import from_builtins, to_builtins
+from chargehand.linux.capabilities import may_change_user
 from support.configs import write_site
 from support.programs import until
 
@@ -122,6 +129,149 @@ def test_the_programs_refuse_the_same_configuration(tmp_path: Path, program: str
         assert done.stderr.startswith(f"chargehand: {path}:1: orchestrator.threads: 4; expected 1 (")
 
 
+def test_programs_are_counted(tmp_path: Path) -> None:
+    program = "[[child]]\nname = '{0}'\nargv = ['{0}']\n"
+    path = write_site(tmp_path, program.format("exporter"), program.format("mail"))
+    done = chargehand("config", "check", "--file", path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("; workers: worker (1 x 5 threads); programs: 2 (exporter, mail)\n")
+
+
+# -- check: users ---------------------------------------------------------------------------------
+
+
+@contextmanager
+def answering(runtime_dir: Path, parameters: dict[str, object]) -> Iterator[list[dict[str, Any]]]:
+    """An agent's socket on which this is the answer to all that is asked; what was asked is in the list."""
+    asked: list[dict[str, Any]] = []
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(runtime_dir / "agent.sock"))
+        listening.listen()
+
+        def serve() -> None:
+            with suppress(OSError):  # the end of the test shuts it down
+                while True:
+                    connection, _ = listening.accept()
+                    with connection:
+                        asked.append(json.loads(connection.recv(65536).rstrip(b"\0")))
+                        connection.sendall(json.dumps({"parameters": parameters}).encode() + b"\0")
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield asked
+        finally:
+            listening.shutdown(socket.SHUT_RDWR)
+            thread.join()
+            (runtime_dir / "agent.sock").unlink()
+
+
+def asking_for(tmp_path: Path, user: str) -> Path:
+    return write_site(tmp_path, f"agent.runtime_dir = '{tmp_path}'\n[[worker]]\nname = 'hosts'\nuser = '{user}'\n")
+
+
+OWN = pwd.getpwuid(os.geteuid()).pw_name
+ANOTHER = next(user for user in pwd.getpwall() if user.pw_uid not in {0, os.geteuid()})
+
+
+def test_users_are_checked_by_what_the_agent_may_do(tmp_path: Path) -> None:
+    path = asking_for(tmp_path, OWN)
+    rights = {"uid": ANOTHER.pw_uid, "gids": [ANOTHER.pw_gid], "may_change_user": False}
+    with answering(tmp_path, rights) as asked:
+        done = chargehand("config", "check", "--file", path)
+        answer = json.loads(chargehand("config", "check", "--json", "--file", path).stdout)
+    assert [one["method"] for one in asked] == ["io.chargehand.Agent.Status"] * 2
+    assert (done.returncode, done.stdout) == (78, "")
+    assert done.stderr == (
+        f'chargehand: {path}:4: worker "hosts": user: "{OWN}", and the agent runs as "{ANOTHER.pw_name}" and may not'
+        f' change that; expected "{ANOTHER.pw_name}", or no user (the agent\'s unit runs without that right; privileged'
+        " work has a unit of its own, chargehand-worker@hosts.service)\n"
+    )
+    assert (answer["problems"][0]["line"], answer["problems"][0]["key"]) == (4, "worker.hosts.user")
+    with answering(tmp_path, rights | {"may_change_user": True}):
+        done = chargehand("config", "check", "--file", path)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_an_agent_that_does_not_say_what_it_may_do_decides_nothing(tmp_path: Path) -> None:
+    with answering(tmp_path, {"uid": "0"}):
+        done = chargehand("config", "check", "--file", asking_for(tmp_path, OWN))
+    assert done.returncode == 0
+    assert "are checked by what this command itself may do" in done.stderr
+
+
+def test_without_an_agent_users_are_checked_by_what_this_command_may_do(tmp_path: Path) -> None:
+    done = chargehand("config", "check", "--file", asking_for(tmp_path, OWN))
+    assert done.returncode == 0
+    assert done.stderr == (
+        "chargehand: note: no agent to ask runs here: user and group are checked by what this command itself may do\n"
+    )
+    done = chargehand("config", "check", "--file", asking_for(tmp_path, "no-such-name"))
+    assert done.returncode == 78
+    assert done.stderr.endswith(
+        '/site.toml:4: worker "hosts": user: "no-such-name": no such user on this machine; expected the name of a user'
+        " that exists\n"
+    )
+
+
+def test_nobody_is_asked_where_nothing_asks_for_a_user(tmp_path: Path) -> None:
+    with answering(tmp_path, {}) as asked:
+        assert chargehand("config", "check", "--file", write_site(tmp_path, f"agent.runtime_dir = '{tmp_path}'")).stdout
+    assert asked == []
+
+
+# -- what the agent reads -------------------------------------------------------------------------
+
+
+def test_the_agents_reader_answers_in_json(tmp_path: Path) -> None:
+    path = write_site(tmp_path, SITE)
+    done = chargehand("read-config", path)
+    assert (done.returncode, done.stderr) == (0, "")
+    answer = json.loads(done.stdout)
+    assert answer["files"] == [str(path)]
+    assert from_builtins(answer["settings"]) == load(path).settings
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("orchestrator.threads = 4", "1: orchestrator.threads: 4; expected 1 ("),
+        (
+            "child = [{ name = 'x', argv = ['x'], group = 'no-such-name' }]",
+            '1: child "x": group: "no-such-name": no such',
+        ),
+        ("a = ", "1: not TOML: "),
+    ],
+)
+def test_the_agents_reader_says_what_is_refused(tmp_path: Path, text: str, expected: str) -> None:
+    path = write_site(tmp_path, text)
+    done = chargehand("read-config", path)
+    assert (done.returncode, done.stderr) == (78, "")
+    (line,) = json.loads(done.stdout)["problems"]
+    assert line.startswith(f"{path}:{expected}")
+
+
+@pytest.mark.skipif(not may_change_user(), reason="only who may change the user can give that up")
+def test_the_agents_reader_knows_what_it_may_not_do(tmp_path: Path) -> None:
+    path = asking_for(tmp_path, ANOTHER.pw_name)
+    assert "settings" in json.loads(chargehand("read-config", path).stdout)
+    words = [
+        "setpriv",
+        "--bounding-set=-setuid",
+        "--inh-caps=-setuid",
+        sys.executable,
+        "-m",
+        "chargehand",
+        "read-config",
+    ]
+    done = subprocess.run([*words, path], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 78
+    (line,) = json.loads(done.stdout)["problems"]
+    assert line.startswith(
+        f'{path}:4: worker "hosts": user: "{ANOTHER.pw_name}", and the agent runs as "{OWN}" and may'
+    )
+
+
 # -- check: modules -------------------------------------------------------------------------------
 
 
@@ -221,6 +371,13 @@ name = "df"
 argv = ["/usr/bin/df", "{path}", 'a "quoted" \\ one']
 params.path = { default = "/", pattern = "^/.*$" }
 env = { LANG = "C", API_TOKEN = "hunter2" }
+[[child]]
+name = "mail"
+argv = ["postfix", "start-fg"]
+ready = { log = "daemon started" }
+limits.nofile = 1024
+memory_max = "1536MiB"
+env = { DB_PASSWORD = "hunter2" }
 """
 
 
@@ -237,6 +394,12 @@ def test_show_says_where_each_value_comes_from(tmp_path: Path) -> None:
         f'queues."remote.execution" = 3 # {path}:8',
         f"threads = 9 # {tmp_path}/site.d/1.toml:1",
         f'env.API_TOKEN = "***" # {path}:13',
+        f'ready.log = "daemon started" # {path}:17',
+        f"limits.nofile = 1024 # {path}:18",
+        f'memory_max = "1536MiB" # {path}:19',
+        f'env.DB_PASSWORD = "***" # {path}:20',
+        'stop_signal = "SIGTERM" # default',
+        "limits = {} # default",
         "embedded = false # default",
     }
     assert any(line.startswith("name = ") and line.endswith(" # host name") for line in said)
@@ -253,6 +416,8 @@ def test_show_as_json(tmp_path: Path) -> None:
     assert answer["files"] == [str(path)]
     assert answer["origins"]["redis.url"] == f"{path}:2"
     assert answer["settings"]["action"][0]["env"] == {"LANG": "C", "API_TOKEN": "***"}
+    assert answer["origins"]["child.mail.ready"] == f"{path}:17"
+    assert answer["settings"]["child"][0]["env"] == {"DB_PASSWORD": "***"}
     assert from_builtins(answer["settings"]).orchestrator == load(path).settings.orchestrator
 
 

@@ -43,10 +43,11 @@ def test_others_will_do_for_an_agent_that_may_change() -> None:
 
 def test_others_are_refused_with_the_unit_to_use() -> None:
     worker, child = faults(ROOT, uid=OTHER.pw_uid)
+    own = f'"{OTHER.pw_name}"'
     assert str(worker) == (
-        f'configuration: worker "hosts": user: "{ROOT}", and the agent runs as "{OTHER.pw_name}" and may not change that'
-        f'; expected "{OTHER.pw_name}", or no user (the agent\'s unit runs without that right; privileged work has a unit'
-        " of its own, chargehand-worker@hosts.service)"
+        f'configuration: worker "hosts": user: "{ROOT}", and the agent runs as {own} and may not change that; '
+        f"expected {own}, or no user (the agent's unit runs without that right; privileged work has a unit of its own, "
+        "chargehand-worker@hosts.service)"
     )
     assert child.key == ("child", "mail", "user")
     assert child.advice.endswith("a unit of its own")
