@@ -43,6 +43,8 @@ useradd --system --user-group --home-dir /var/lib/chargehand --shell /usr/sbin/n
 install -d -m 0750 -g chargehand /etc/chargehand
 """  # of the base; no name of the host stays, each node gets its own machine-id, the journal outlives a power cut
 _SOURCE_ONLY = ("sdnotify",)  # published without a wheel
+# redis-py needs it below Python 3.11.3, and the suite has 3.11.2: pip reads that condition with the host's version.
+_BESIDE = ("async-timeout",)
 _VENV = "/opt/chargehand"
 _PLACES = {  # of what stands in units/
     ".service": "usr/lib/systemd/system",
@@ -67,14 +69,15 @@ class Image:
         self._needs: list[str] = project["dependencies"]
         recipe = [_SUITE, platform.machine(), *_PACKAGES, _SETTLE]
         base = self._layer("base", recipe, self._build_base)
-        recipe = [base.name, _VENV, *self._needs]
+        recipe = [base.name, _VENV, *self._needs, *_BESIDE]
         python = self._layer("python", recipe, lambda upper: self._build_python([base], upper))
         recipe = [python.name, repr(_PLACES), *_contents(tree)]
         chargehand = self._layer("chargehand", recipe, lambda upper: self._build_chargehand([python, base], upper))
         self.layers = [chargehand, python, base]
 
     def _layer(self, name: str, recipe: list[str], build: Callable[[Path], None]) -> Path:
-        path = self._cache / f"{name}-{hashlib.sha256('\0'.join(recipe).encode()).hexdigest()[:16]}"
+        key = hashlib.sha256("\0".join(recipe).encode()).hexdigest()[:16]
+        path = self._cache / f"{name}-{key}"
         for other in self._cache.glob(f"{name}-*"):
             if other != path:
                 _remove(other)
@@ -110,6 +113,7 @@ class Image:
                 f"--find-links={wheels}",
                 f"--dest={wheels}",
                 *self._needs,
+                *_BESIDE,
                 timeout=600,
             )
             call("chroot", root, "python3", "-m", "venv", _VENV)
@@ -134,8 +138,13 @@ def _install(root: Path, wheels: Path, *words: str) -> None:
     """Install from wheels alone, into the node's own environment and by its own interpreter."""
     inside = root / "tmp/wheels"
     shutil.copytree(wheels, inside)
+    environment = {
+        "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+        "LANG": "C.UTF-8",
+    }  # the host's settings for pip are not the node's
+    pip = ["chroot", root, f"{_VENV}/bin/pip", "--quiet", "--disable-pip-version-check"]
     try:
-        call("chroot", root, f"{_VENV}/bin/pip", "install", "--no-index", "--find-links=/tmp/wheels", *words)
+        call(*pip, "install", "--no-index", "--find-links=/tmp/wheels", *words, env=environment)
     finally:
         shutil.rmtree(inside)
 

@@ -1,0 +1,95 @@
+"""The lab: one at a time on a machine; it clears away what an earlier one that was killed has left."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import signal
+from pathlib import Path
+from typing import Self
+
+import psutil
+
+from lab.groups import NodeGroup
+from lab.host import call, mounts_below, unmount
+from lab.image import Image, cache_directory
+from lab.network import PREFIX, Network
+from lab.node import Node
+
+__all__ = ["Lab", "LabInUse"]
+
+_PLACE = Path("/run/chargehand-lab")
+_PROPAGATE = Path("/run/systemd/nspawn/propagate")
+_AT_ONCE = 2  # nodes that are up; the machine may have two cores
+
+
+class LabInUse(Exception):
+    """Another lab stands on this machine."""
+
+
+class Lab:
+    def __init__(self, tree: Path) -> None:
+        """`tree`: the checkout that is installed on the nodes. Raises `LabInUse`."""
+        self._lock = os.open(f"{_PLACE}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(self._lock)
+            raise LabInUse("another lab stands on this machine: wait for its end") from error
+        self._nodes: list[Node] = []
+        self.clear()
+        cache = cache_directory()
+        unmount(cache)  # of an earlier one that was killed while it built
+        self._layers = Image(tree, cache, _PLACE).layers
+        self._network = Network()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def node(self, name: str) -> Node:
+        """A new node, switched off. `name`: at most 9 characters, of which the kernel makes an interface's name."""
+        assert len(name) < 10
+        assert sum(node.is_up for node in self._nodes) < _AT_ONCE, f"at most {_AT_ONCE} nodes are up at once"
+        self._nodes.append(Node(name, self._layers, _PLACE / name, self._network))
+        hosts = "".join(f"{node.address} {node.name}\n" for node in self._nodes)
+        for node in self._nodes:
+            node.write("/etc/hosts", f"127.0.0.1 localhost\n{hosts}")
+        return self._nodes[-1]
+
+    def discard(self, node: Node) -> None:
+        self._nodes.remove(node)
+        node.discard()
+
+    def close(self) -> None:
+        for node in list(self._nodes):
+            self.discard(node)
+        self.clear()
+        os.close(self._lock)
+
+    @staticmethod
+    def clear() -> None:
+        """End and remove, by name, whatever a lab made; the lock says that it is nobody's."""
+        for process in psutil.process_iter(["pid", "name"]):
+            if process.info["name"] != "systemd-nspawn":
+                continue
+            try:
+                if any(word.startswith(f"--machine={PREFIX}-") for word in process.cmdline()):
+                    process.send_signal(signal.SIGKILL)
+                    process.wait(30)
+            except psutil.NoSuchProcess:
+                continue
+        for group in NodeGroup.standing(f"{PREFIX}-"):
+            group.kill()
+            group.remove()
+        unmount(_PLACE)
+        assert not mounts_below(_PLACE)
+        shutil.rmtree(_PLACE, ignore_errors=True)
+        for path in Path("/run/netns").glob(f"{PREFIX}*"):
+            if path.name == PREFIX or path.name.startswith(f"{PREFIX}-"):
+                call("ip", "netns", "del", path.name)
+        for path in _PROPAGATE.glob(f"{PREFIX}-*"):
+            path.rmdir()
