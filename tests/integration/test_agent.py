@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -93,7 +94,7 @@ def test_hung_orchestrator_is_replaced(start_node: StartNode) -> None:
     hung = node.kill_child("orchestrator", signal.SIGSTOP)
     until("it is replaced", lambda: node.child("orchestrator")["pid"] not in {hung, None})
     node.until_status("active (epoch 2")
-    assert "degraded: orchestrator crashed once, last: hung: silent for 3 s" in node.status
+    assert re.search(r"degraded: orchestrator crashed once at \d\d:\d\d, last: hung: silent for 3 s", node.status)
     assert node.agent.poll() is None
 
 
@@ -107,7 +108,10 @@ def test_child_that_crashes_for_ever_is_never_hidden(start_node: StartNode, plac
     )
     node.config.write_text(text)
     node.start()
-    node.until_status("active (epoch 2), degraded: worker crashed 3 times, last: exit 9; workers 0/1")
+    told = re.compile(
+        r"active \(epoch 2\), degraded: worker crashed [3-9] times since \d\d:\d\d, last: exit 9; workers 0/1"
+    )
+    node.until("never hidden", lambda node: told.match(node.status))
     assert "READY" in node.fields, "workers never gate READY"
     assert node.agent.poll() is None
 
@@ -125,14 +129,6 @@ def test_sigterm_while_starting(start_node: StartNode) -> None:
     node.until("children started", lambda node: len(node.processes()) >= 2)
     assert node.stop() == 0
     assert node.processes() == []
-
-
-def test_sighup_is_survived(start_node: StartNode) -> None:
-    node = start_node("node-a")
-    node.until_whole()
-    node.agent.send_signal(signal.SIGHUP)
-    until("it says so", lambda: "reload_unsupported" in node.log.read_text())
-    assert node.agent.poll() is None
 
 
 def test_second_agent_with_the_same_state_directory_is_refused(start_node: StartNode) -> None:

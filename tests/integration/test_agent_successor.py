@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
+import subprocess
 from pathlib import Path
 
 import psutil
 import pytest
 
-from chargehand.linux import tree
+from chargehand.supervisor.events import Events
 from chargehand.supervisor.memory import Memory, Notice
 from support.nodes import Node
 from support.programs import until
@@ -46,21 +46,52 @@ def test_one_server_at_a_time_on_one_set_of_files(place: Path, monkeypatch: pyte
     until("none is left", lambda: servers(place / "solo.state" / "redis") == [])
 
 
+class Remembering:
+    """An agent's memory; its death closes what the kernel would close."""
+
+    def __init__(self, place: Path) -> None:
+        self.memory = Memory(str(place), Events(lambda _: None, journal=False))
+
+    def die(self) -> None:
+        os.close(self.memory._lock)
+
+
 def test_memory_over_two_agents(place: Path) -> None:
     """Who is to be reported is, once; the embedded server is remembered, and no notice comes of it."""
-    first = Memory(str(place))
+    first = Remembering(place)
     worker, server = Notice("w1", "worker", "node-a"), Notice("s1", "redis", "node-a")
-    first.born("worker", worker, os.getpid(), reported=True)
-    first.born("redis", server, os.getpid(), reported=False)
-    os.close(first._lock)  # as its death does
-    second = Memory(str(place))
-    assert {name: one.lives() for name, one in second.previous.items()} == {"worker": True, "redis": True}
+    for name, notice in (("worker", worker), ("redis", server)):
+        lock = first.memory.expect(name, notice, reported=notice is worker)
+        first.memory.born(notice.incarnation, os.getpid(), lock)
+    first.die()
+    second = Remembering(place).memory
+    assert {one.name for one in second.previous.values()} == {"worker", "redis"}
+    assert second.survivors("w1") == {os.getpid()}, "by its pid and birth"
     second.save()
-    assert json.loads((place / "children.json").read_bytes())["children"].keys() == {"worker", "redis"}
-    second.buried("redis")
-    second.buried("worker")
+    second.buried("s1")
+    second.buried("w1")
     assert second.notices == [worker]
     second.delivered(worker)
     assert second.notices == []
-    assert tree.birth(os.getpid()) != ""
+    assert list((place / "children").iterdir()) == []
     os.close(second._lock)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_what_inherited_the_lock_is_a_survivor(place: Path, known: bool) -> None:
+    """Also when the agent died between the start of a child and the note of its pid; the lock ends with its holder."""
+    first = Remembering(place)
+    lock = first.memory.expect("worker", Notice("w1", "worker", "node-a"), reported=True)
+    with subprocess.Popen(["sleep", "1000"], pass_fds=[lock], env={}) as child:
+        try:
+            if known:
+                first.memory.born("w1", child.pid, lock)
+            else:
+                os.close(lock)
+            first.die()
+            second = Remembering(place)
+            assert second.memory.survivors("w1") == {child.pid}
+        finally:
+            child.kill()
+    until("the lock is free", lambda: second.memory.survivors("w1") == set())
+    second.die()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
-import threading
+from _thread import get_native_id
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -130,7 +130,7 @@ def spawn(
     programs ask for that themselves. It carries our mark, so that what it leaves behind is found (`linux.tree`).
     `gated`: the directory in which a program starts once `open_gate` is called. `user`, `group`: who it runs as.
     """
-    if threading.current_thread() is not threading.main_thread():
+    if get_native_id() != os.getpid():
         raise RuntimeError("spawn on the main thread only: see the module's docstring")
     command = list(argv)
     environment = dict(env)

@@ -141,8 +141,6 @@ class Child:
                 self._events.say("output_dropped", child=self.name, bytes=self.launched.output.dropped)
             self._let_go()
             self.buried(self)
-            if self.state is State.STOPPED:
-                self._events.say("child_stopped", child=self.name)
         elif action is Action.RESTART:
             ready_for = self._ready_until - self._ready_at if self._ready_at else 0.0
             delay = self.restarts.delay(ready_for, self._draw(), now)
@@ -238,8 +236,7 @@ class Child:
                 words = clean(self.launched.output.last_line(), 150)
         self.last_words = self._hung or said(status) + (f' "{words}"' if words else "")
         event = "child_stopped" if self.state is State.STOPPING else "child_ended"
-        if event == "child_ended":
-            self._events.say(event, child=self.name, pid=self.pid, how=self.last_words)
+        self._events.say(event, child=self.name, pid=self.pid, how=self.last_words)
         self.handle(Event.EXITED, now)
 
     def notified(self, now: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 from chargehand.notify import Notifier
@@ -42,6 +43,7 @@ def main(argv: list[str]) -> int:
     notifier = Notifier.from_environment()
     outlet = Outlet()
     events = Events(lambda line: outlet.line("agent", line), journal=outlet.journal)
+    signal.signal(signal.SIGTERM, _stop)
     try:
         settings = read_now(config)
     except Refused as refused:
@@ -64,6 +66,11 @@ def main(argv: list[str]) -> int:
         )
     agent.run()
     return 0
+
+
+def _stop(*_: object) -> None:
+    """SIGTERM before there is anything to stop."""
+    raise SystemExit(0)
 
 
 def _cannot_start(notifier: Notifier, reason: str) -> int:

@@ -69,7 +69,9 @@ class Reading:
             self._data += data
 
     def give_up(self) -> None:
+        """End it; `settings` then says so."""
         self._process.signal(signal.SIGKILL)
+        self._process.wait()
 
     def settings(self) -> Settings:
         """What was read. Raises `Refused`."""
@@ -89,7 +91,11 @@ def read_now(config: str | None) -> Settings:
     """Read and wait for it. Raises `Refused`."""
     reading = Reading(config)
     os.set_blocking(reading.fileno(), True)
-    reading.receive()
+    try:
+        reading.receive()
+    except BaseException:  # told to stop meanwhile: the reader goes with us
+        reading.give_up()
+        raise
     return reading.settings()
 
 
