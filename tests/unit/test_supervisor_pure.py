@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,7 +24,7 @@ class TestLife:
         """Whatever the state, after STOP only STOPPED is left, once the process has ended and its tree is gone."""
         for start in State:
             state = start
-            for event in (Event.STOP, Event.OVERDUE, Event.EXITED, Event.SWEPT):
+            for event in (Event.DRAIN, Event.STOP, Event.OVERDUE, Event.EXITED, Event.SWEPT):
                 move = LIFE[state][event]
                 state = move.next if move else state
             assert state is State.STOPPED, start
@@ -36,6 +38,15 @@ class TestLife:
             assert swept is not None
             assert Action.BURY in swept.actions
 
+    def test_what_drains_is_never_started_again(self) -> None:
+        for event in Event:
+            move = LIFE[State.DRAINING][event]
+            assert move is None or move.next in {State.STOPPING, State.CLOSING}, event
+        for state in (State.STOPPING, State.CLOSING):
+            for event in Event:
+                move = LIFE[state][event]
+                assert move is None or move.next in {State.STOPPING, State.CLOSING, State.STOPPED}
+
     def test_a_hung_child_dumps_its_stacks_before_it_is_killed(self) -> None:
         hung = LIFE[State.READY][Event.SILENT]
         assert hung is not None
@@ -48,7 +59,7 @@ class TestLife:
 class TestRestarts:
     def test_at_once_then_doubling_up_to_a_minute(self) -> None:
         restarts = Restarts()
-        delays = [restarts.delay(0.0, 1.0) for _ in range(12)]
+        delays = [restarts.delay(0.0, 1.0, 7.0) for _ in range(12)]
         assert delays[:5] == [0.0, 0.5, 1.0, 2.0, 4.0]
         assert delays[-1] == LONGEST
         assert restarts.in_a_row == restarts.total == 12
@@ -56,20 +67,22 @@ class TestRestarts:
     def test_a_minute_of_health_forgives(self) -> None:
         restarts = Restarts()
         for _ in range(5):
-            restarts.delay(0.0, 0.5)
-        assert restarts.delay(HEALTHY_AFTER, 0.5) == 0.0
+            restarts.delay(0.0, 0.5, 7.0)
+        assert restarts.delay(HEALTHY_AFTER, 0.5, 99.0) == 0.0
         assert restarts.in_a_row == 1
+        assert restarts.first_at == 99.0, "since when it is in trouble now"
 
     @given(st.floats(0, 1, exclude_max=True), st.integers(1, 100))
     def test_jitter_stays_within_a_quarter(self, draw: float, ends: int) -> None:
         restarts, plain = Restarts(), Restarts()
         for _ in range(ends):
-            with_jitter, full = restarts.delay(0.0, draw), plain.delay(0.0, 1.0)
+            with_jitter, full = restarts.delay(0.0, draw, 0.0), plain.delay(0.0, 1.0, 0.0)
         assert 0.75 * full <= with_jitter <= full
 
 
 def orchestrator(role: str = "", **more: object) -> ChildReport:
-    return ChildReport("orchestrator", "orchestrator", ready=role in {"active", "passive"}, role=role, **more)  # type: ignore[arg-type]
+    ready = role in {"active", "passive"}
+    return ChildReport("orchestrator", "orchestrator", ready=ready, has_role=True, role=role, **more)  # type: ignore[arg-type]
 
 
 def worker(name: str = "worker", **more: object) -> ChildReport:
@@ -79,7 +92,9 @@ def worker(name: str = "worker", **more: object) -> ChildReport:
 PASSIVE = orchestrator("passive", epoch="7", holder="node-b")
 ACTIVE = orchestrator("active", epoch="8", queued="14", holder="node-a")
 WAITING = orchestrator("waiting", redis="redis:6379 since 10:04, Connection refused")
-CRASHED = worker("worker-1", ready=False, role="", crashes=6, last_words='exit 1 "ModuleNotFoundError: x"')
+TEN = time.mktime((2026, 11, 24, 10, 4, 0, 0, 0, -1))
+WORDS = 'exit 1 "ModuleNotFoundError: x"'
+CRASHED = worker("worker-1", ready=False, role="", crashes=6, crashed_since=TEN, last_words=WORDS)
 
 
 @pytest.mark.parametrize(
@@ -110,10 +125,10 @@ CRASHED = worker("worker-1", ready=False, role="", crashes=6, last_words='exit 1
             id="embedded",
         ),
         pytest.param(
-            NodeReport([PASSIVE, worker()], trouble="cannot write /var/lib/chargehand/children.json: No space left"),
+            NodeReport([PASSIVE, worker()], troubles=["cannot write /var/lib/chargehand: No space left"]),
             True,
             "passive (waiting on lock, held by node-b, epoch 7), "
-            "degraded: cannot write /var/lib/chargehand/children.json: No space left; workers 1/1",
+            "degraded: cannot write /var/lib/chargehand: No space left; workers 1/1",
             id="the agent's own trouble",
         ),
         pytest.param(
@@ -137,7 +152,7 @@ CRASHED = worker("worker-1", ready=False, role="", crashes=6, last_words='exit 1
         pytest.param(
             NodeReport([PASSIVE, CRASHED, worker("worker-2")]),
             True,
-            "passive (waiting on lock, held by node-b, epoch 7), degraded: worker-1 crashed 6 times, "
+            "passive (waiting on lock, held by node-b, epoch 7), degraded: worker-1 crashed 6 times since 10:04, "
             'last: exit 1 "ModuleNotFoundError: x"; workers 1/2',
             id="a child keeps crashing",
         ),
@@ -147,6 +162,32 @@ CRASHED = worker("worker-1", ready=False, role="", crashes=6, last_words='exit 1
             True,
             "waiting (Redis r:1 since 10:04, Connection refused); workers 1/1",
             id="no orchestrator and no Redis",
+        ),
+        pytest.param(
+            NodeReport([ACTIVE, worker(), ChildReport("worker", "worker", draining=True, busy=2)]),
+            True,
+            "active (epoch 8); workers 1/1; 14 steps queued",
+            id="a worker that was replaced still drains",
+        ),
+        pytest.param(
+            NodeReport(
+                [ChildReport("worker", "worker", draining=True, busy=2)], drain="by root since 2026-11-24 10:04"
+            ),
+            True,
+            "draining (2 steps still run)",
+            id="draining",
+        ),
+        pytest.param(
+            NodeReport([ChildReport("exporter", "program", ready=True)], drain="by root since 2026-11-24 10:04: disks"),
+            True,
+            "drained (by root since 2026-11-24 10:04: disks)",
+            id="drained, other programs go on",
+        ),
+        pytest.param(
+            NodeReport([ChildReport("dynflow", "program", ready=True, has_role=True, role="passive"), worker()]),
+            True,
+            "passive (dynflow); workers 1/1",
+            id="a program that logs its role",
         ),
         pytest.param(
             NodeReport([PASSIVE, worker(busy=3)], stopping=True), True, "stopping (3 steps still run)", id="stopping"

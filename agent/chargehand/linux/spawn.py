@@ -169,14 +169,14 @@ def spawn(
 def _privileges(user: str, group: str, *, foreign: bool) -> list[str]:
     """The command before the command: who it is, and that it ends with us."""
     words = ["--pdeathsig", "KILL"] if foreign else []
-    if user:
-        words += ["--reuid", user, "--init-groups"]
-    if group:
-        words += ["--regid", group]
-    elif user:
-        words += ["--regid", _group_of(user)]
-    if group and not user:
-        words += ["--clear-groups"]
+    if user or group:
+        import grp  # noqa: PLC0415 - only for children of another user
+        import pwd  # noqa: PLC0415
+
+        uid = pwd.getpwnam(user).pw_uid if user else os.geteuid()
+        gid = grp.getgrnam(group).gr_gid if group else pwd.getpwuid(uid).pw_gid
+        if (uid, gid) != (os.geteuid(), os.getegid()):  # what we are already takes no right
+            words += ["--reuid", str(uid), "--regid", str(gid), "--init-groups"]
     if not words:
         return []
     if _SETPRIV is None:
@@ -184,12 +184,6 @@ def _privileges(user: str, group: str, *, foreign: bool) -> list[str]:
             raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), "setpriv (util-linux)")
         return []
     return [_SETPRIV, *words, "--"]
-
-
-def _group_of(user: str) -> str:
-    import pwd  # noqa: PLC0415 - only for children of another user
-
-    return str(pwd.getpwnam(user).pw_gid)
 
 
 def _find(program: str, path: str | None) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import resource
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -163,23 +165,33 @@ class Launcher:
         """Before it may run: its group and its limits. Ours wait for their settings, others for their gate."""
         process, group = launched.process, launched.group
         assert process is not None
-        try:
-            if group is not None:
-                group.add(process.pid)
-                if spec.memory_max:
-                    group.limit_memory(spec.memory_max)
-            for name, value in spec.limits:
-                resource.prlimit(process.pid, getattr(resource, _LIMITS[name]), (value, value))
-            if spec.nice:
-                os.setpriority(os.PRIO_PROCESS, process.pid, spec.nice)
-        except ProcessLookupError:
-            return  # it has ended already, which its pidfd tells
-        except (OSError, ValueError) as error:
-            self._events.say("child_limits", child=spec.name, reason=error)
+        if group is not None and not self._allowed(spec, "control group", lambda: group.add(process.pid)):
+            group.remove()
+            launched.group = None
+        elif group is not None and spec.memory_max:
+            group.limit_memory(spec.memory_max)
+        for name, value in spec.limits:
+            kind = getattr(resource, _LIMITS[name])
+            self._allowed(
+                spec, name, lambda kind=kind, value=value: resource.prlimit(process.pid, kind, (value, value))
+            )
+        if spec.nice:
+            self._allowed(spec, "nice", lambda: os.setpriority(os.PRIO_PROCESS, process.pid, spec.nice))
         if launched.link is not None:
             parameters = {"settings": msgspec.json.decode(spec.settings)}
             launched.link.send({"method": "io.chargehand.Child.Settings", "oneway": True, "parameters": parameters})
         process.open_gate()
+
+    def _allowed(self, spec: Spec, what: str, act: Callable[[], object]) -> bool:
+        """Do it; what the kernel does not allow us is told, and the child runs without it."""
+        try:
+            act()
+        except ProcessLookupError:
+            pass  # it has ended already, which its pidfd tells
+        except (OSError, ValueError) as error:
+            self._events.say("child_limits", child=spec.name, what=what, reason=error)
+            return False
+        return True
 
 
 _LIMITS = {
