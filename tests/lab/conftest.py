@@ -53,5 +53,7 @@ def node(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Callable[..., Nod
     yield boot
     for one in made:
         if request.node.stash.get(_FAILED, False):
+            if one.is_up:
+                one.thaw()
             print(one.story())
         lab.discard(one)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from lab.host import cgroup_root, until
 
 __all__ = ["NodeGroup"]
@@ -16,6 +14,12 @@ class NodeGroup:
         self.path = root / name
         self.path.mkdir(exist_ok=True)
         self._events = self.path / "cgroup.events"
+
+    def entered_by(self, part: str, *argv: str) -> list[str]:
+        """The command that runs `argv` in the group; "" as `part`: in itself, else in one below it."""
+        path = self.path / part
+        path.mkdir(exist_ok=True)
+        return ["sh", "-c", 'echo $$ >"$0/cgroup.procs" && exec "$@"', str(path), *argv]
 
     @classmethod
     def standing(cls, prefix: str) -> list[NodeGroup]:

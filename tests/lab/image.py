@@ -14,6 +14,7 @@ import sys
 import tempfile
 import tomllib
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from lab.host import call, mounts_below, overlay
@@ -130,7 +131,7 @@ class Image:
                 shutil.copyfile(file, place / file.name)
             call("chroot", root, "journalctl", "--update-catalog")
 
-    def _changing(self, lower: list[Path], upper: Path) -> overlay:
+    def _changing(self, lower: list[Path], upper: Path) -> AbstractContextManager[Path]:
         return overlay(self._scratch / "build", lower, upper, self._cache / "work")
 
 
@@ -142,7 +143,7 @@ def _install(root: Path, wheels: Path, *words: str) -> None:
         "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
         "LANG": "C.UTF-8",
     }  # the host's settings for pip are not the node's
-    pip = ["chroot", root, f"{_VENV}/bin/pip", "--quiet", "--disable-pip-version-check"]
+    pip: list[str | Path] = ["chroot", root, f"{_VENV}/bin/pip", "--quiet", "--disable-pip-version-check"]
     try:
         call(*pip, "install", "--no-index", "--find-links=/tmp/wheels", *words, env=environment)
     finally:

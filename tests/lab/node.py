@@ -79,10 +79,10 @@ class Node:
             "--console=pipe",
         ]
         # In a group of its own: nodes in one would take each other's processes for theirs. It ends with the tests.
-        enter = ["setpriv", "--pdeathsig", "KILL", "sh", "-c", 'echo $$ >"$0/cgroup.procs" && exec "$@"']
+        command = ["setpriv", "--pdeathsig", "KILL", *self._group.entered_by("", *nspawn)]
         with (self._place / "console").open("ab") as console:
             self._nspawn = subprocess.Popen(
-                [*enter, str(self._group.path), *nspawn],
+                command,
                 env={**_ENVIRONMENT, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
                 stdin=subprocess.DEVNULL,
                 stdout=console,
@@ -92,7 +92,8 @@ class Node:
         deadline = time.monotonic() + _BOOT_TIMEOUT
         state = "no PID 1"
         while state not in {"running", "degraded"}:
-            assert self.is_up and time.monotonic() < deadline, f"{self.name} does not boot ({state})\n{self.console()}"
+            failed = not self.is_up or time.monotonic() > deadline
+            assert not failed, f"{self.name} does not boot ({state})\n{self.console()}"
             time.sleep(0.05)  # until PID 1 listens; from then on `--wait` is told
             self._pid1 = self._find_pid1()
             if self._pid1:
@@ -169,7 +170,7 @@ class Node:
         """Run a command on the node, as root or `user`; returns what it printed. Raises `CommandFailed`."""
         inside = ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups"] if user else []
         assert self._pid1, f"{self.name} is off"
-        enter = ["nsenter", f"--target={self._pid1}", "--all"]
+        enter = self._group.entered_by("commands", "nsenter", f"--target={self._pid1}", "--all")
         return call(*enter, *inside, *argv, check=check, timeout=timeout, env=_ENVIRONMENT)
 
     def systemctl(self, *words: str, check: bool = True) -> str:
