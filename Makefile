@@ -6,11 +6,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 SEED ?=
 
-.PHONY: help venv demo test lint unit integration bench clean
+.PHONY: help venv demo test lint unit integration lab bench clean
 
 help:
 	@echo "make demo    two nodes on this machine, real work, two failovers (SEED=n repeats one)"
 	@echo "make test    lint, types, unit and integration tests on a real Redis or Valkey"
+	@echo "make lab     the unit on nodes that boot a real systemd (as root)"
 	@echo "make bench   speed beside a peer and beside Redis itself"
 	@echo "make venv    set up $(VENV) for development"
 	@echo "make clean   remove what these made"
@@ -42,6 +43,10 @@ integration: venv
 	$(BIN)/pytest tests/integration -q -n 4 --dist loadfile
 
 test: lint unit integration
+
+# As root: it boots containers, and skips with a word where it cannot.
+lab: venv
+	$(BIN)/python -m pytest tests/lab -q
 
 bench: venv
 	$(BIN)/python -m pytest tests/bench -q -s

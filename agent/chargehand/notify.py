@@ -1,9 +1,8 @@
 """sd_notify, both ways: what systemd is to the agent, the agent is to its children.
 
-Sending goes through the sdnotify library's protocol with two of its limits taken away: it encodes latin-1 (a
-status with any other character silently never arrives), and it blocks when the receiver's queue is full.
-Here a message is ASCII, a status is one line of at most 200 characters, and a full queue drops the message:
-the next ping carries on.
+Sending is the sdnotify library's, inside its limits: it encodes latin-1 (a status with any other character
+silently never arrives), so a message is ASCII and a status one line of at most 200 characters; it would block
+when the receiver's queue is full, so its socket does not block, and the next ping carries on.
 """
 
 from __future__ import annotations
@@ -12,9 +11,10 @@ import array
 import os
 import socket
 import struct
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
+
+import sdnotify
 
 __all__ = ["MAX_STATUS", "Message", "Notifier", "Receiver", "clean"]
 
@@ -32,25 +32,28 @@ def clean(text: str, most: int = MAX_STATUS) -> str:
 class Notifier:
     """Sends to the socket that `NOTIFY_SOCKET` names; without one, does nothing."""
 
-    def __init__(self, address: str | None) -> None:
-        self._socket: socket.socket | None = None
-        if address:
-            self._address = "\0" + address[1:] if address.startswith("@") else address
-            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    def __init__(self, notifier: sdnotify.SystemdNotifier | None) -> None:
+        self._notifier = notifier
 
     @classmethod
     def from_environment(cls) -> Notifier:
         """Takes the variable out of the environment: it is not for what this process starts."""
-        return cls(os.environ.pop("NOTIFY_SOCKET", None))
+        if not os.environ.get("NOTIFY_SOCKET"):
+            return cls(None)
+        notifier = sdnotify.SystemdNotifier()
+        del os.environ["NOTIFY_SOCKET"]
+        if notifier.socket is None:  # nobody listens there
+            return cls(None)
+        notifier.socket.setblocking(False)
+        return cls(notifier)
 
     def send(self, *lines: str) -> None:
-        """Send assignments (`READY=1`, `STATUS=...`) in one message."""
-        if self._socket is None or not lines:
-            return
-        message = "\n".join(clean(line, MAX_STATUS + len("STATUS=")) for line in lines).encode("ascii")
-        # The receiver's queue is full, or it is gone: neither must stop the work.
-        with suppress(OSError):
-            self._socket.sendto(message, self._address)
+        """Send assignments (`READY=1`, `STATUS=...`) in one message.
+
+        The receiver's queue is full, or it is gone: neither stops the work.
+        """
+        if self._notifier is not None and lines:
+            self._notifier.notify("\n".join(clean(line, MAX_STATUS + len("STATUS=")) for line in lines))
 
 
 class Message(NamedTuple):

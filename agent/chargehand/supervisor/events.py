@@ -24,7 +24,6 @@ class Kind(NamedTuple):
 
 
 EVENTS = {
-    "agent_starting": Kind("39bbdb2d90dd4c499ff1aae30921a70d", 6),
     "agent_ready": Kind("2dff54eb7ef14c7e9b08e05260f6046a", 5),
     "agent_stopping": Kind("94760747aa0e44f2aa620457734edf0a", 5),
     "agent_stopped": Kind("798a53c556224713811fdd75aaabd2de", 5),

@@ -172,9 +172,7 @@ class Launcher:
             group.limit_memory(spec.memory_max)
         for name, value in spec.limits:
             kind = getattr(resource, _LIMITS[name])
-            self._allowed(
-                spec, name, lambda kind=kind, value=value: resource.prlimit(process.pid, kind, (value, value))
-            )
+            self._allowed(spec, name, partial(resource.prlimit, process.pid, kind, (value, value)))
         if spec.nice:
             self._allowed(spec, "nice", lambda: os.setpriority(os.PRIO_PROCESS, process.pid, spec.nice))
         if launched.link is not None:
