@@ -144,7 +144,7 @@ class Requests:
 
     def _logs(self, call: Call) -> None:
         name = call.text("child")
-        lines = call.parameters.get("lines") or _LINES
+        lines = _LINES if (asked := call.parameters.get("lines")) is None else asked
         if not isinstance(lines, int) or lines < 0:
             raise ControlError(f"lines: found {lines!r}, expected a number")
         children = self._called(name) if name else self._agent.children
@@ -159,7 +159,7 @@ class Requests:
 
     def _called(self, name: str) -> list[Child]:
         """Children of that name or group. Raises `ControlError`."""
-        found = [child for child in self._agent.children if answers_to(child.spec, name)]
+        found = [child for child in self._agent.children if name and answers_to(child.spec, name)]
         if not found:
             names = sorted({child.name for child in self._agent.children})
             raise ControlError(f'there is no child "{name}" here; there are: {", ".join(names) or "none"}')
