@@ -33,7 +33,7 @@ def lab() -> Iterator[Lab]:
     try:
         standing = Lab(Path(os.environ.get("CHARGEHAND_LAB_TREE") or _CHECKOUT))
     except LabInUse as error:
-        pytest.skip(str(error))
+        pytest.fail(str(error))
     with standing:
         yield standing
 

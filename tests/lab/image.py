@@ -47,7 +47,7 @@ _SOURCE_ONLY = ("sdnotify",)  # published without a wheel
 # redis-py needs it below Python 3.11.3, and the suite has 3.11.2: pip reads that condition with the host's version.
 _BESIDE = ("async-timeout",)
 _VENV = "/opt/chargehand"
-_PLACES = {  # of what stands in units/
+_PLACES = {  # of what stands in units/; the user and its directories are in the base already
     ".service": "usr/lib/systemd/system",
     ".socket": "usr/lib/systemd/system",
     ".target": "usr/lib/systemd/system",
@@ -126,6 +126,8 @@ class Image:
             _install(root, Path(wheels), "--no-deps", "chargehand")
             (root / "usr/bin/chargehand").symlink_to(f"{_VENV}/bin/chargehand")
             for file in sorted((self._tree / "units").iterdir()):
+                if file.suffix not in _PLACES:
+                    continue
                 place = root / _PLACES[file.suffix]
                 place.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(file, place / file.name)

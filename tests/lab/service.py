@@ -9,7 +9,7 @@ from typing import Any
 from lab.host import until
 from lab.node import Node, Process
 
-__all__ = ["UNIT", "Service"]
+__all__ = ["CONFIG", "UNIT", "Service"]
 
 UNIT = "chargehand.service"
 

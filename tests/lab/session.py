@@ -12,7 +12,7 @@ from typing import Self
 import psutil
 
 from lab.groups import NodeGroup
-from lab.host import call, mounts_below, unmount
+from lab.host import call, mounts_below, unmount, until
 from lab.image import Image, cache_directory
 from lab.network import PREFIX, Network
 from lab.node import Node
@@ -21,11 +21,12 @@ __all__ = ["Lab", "LabInUse"]
 
 _PLACE = Path("/run/chargehand-lab")
 _PROPAGATE = Path("/run/systemd/nspawn/propagate")
+_PATIENCE = 900.0  # seconds that a lab waits for another to end
 _AT_ONCE = 2  # nodes that are up; the machine may have two cores
 
 
 class LabInUse(Exception):
-    """Another lab stands on this machine."""
+    """Another lab stands on this machine, and does not end."""
 
 
 class Lab:
@@ -33,16 +34,23 @@ class Lab:
         """`tree`: the checkout that is installed on the nodes. Raises `LabInUse`."""
         self._lock = os.open(f"{_PLACE}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+            until("alone", self._locked, _PATIENCE)
+        except AssertionError as error:
             os.close(self._lock)
-            raise LabInUse("another lab stands on this machine: wait for its end") from error
+            raise LabInUse(f"another lab has stood on this machine for {_PATIENCE:g} s: wait for its end") from error
         self._nodes: list[Node] = []
         self.clear()
         cache = cache_directory()
         unmount(cache)  # of an earlier one that was killed while it built
         self._layers = Image(tree, cache, _PLACE).layers
         self._network = Network()
+
+    def _locked(self) -> bool:
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
 
     def __enter__(self) -> Self:
         return self

@@ -120,6 +120,26 @@ def test_a_hung_orchestrator_is_replaced_alone(service: Service) -> None:
     assert event["CHARGEHAND_CHILD"] == "orchestrator"
 
 
+def test_a_frozen_agent_is_replaced_by_systemd(service: Service) -> None:
+    # The unit's own times, 30 s and 10 s, mean the same and take longer.
+    service.node.write(
+        f"/etc/systemd/system/{UNIT}.d/watchdog.conf", "[Service]\nWatchdogSec=3s\nTimeoutAbortSec=1s\n"
+    )
+    service.node.systemctl("daemon-reload")
+    service.start()
+    plan = service.submit("tree")
+    service.until_noted("found 0", "grown")
+    before, frozen = service.processes(), service.main_pid
+    service.node.freeze(frozen)
+    service.until("a new agent", lambda: service.main_pid not in {0, frozen})
+    assert [process for process in before if service.node.lives(process)] == []
+    service.until_noted("found 0", "grown", "found 0", "grown")
+    service.until_whole()
+    assert service["NRestarts"] == "1"
+    service.let_go()
+    assert service.until_ended(plan) == "succeeded"
+
+
 def test_a_power_cut_loses_no_plan(service: Service) -> None:
     service.node.systemctl("enable", UNIT)
     service.start()
