@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from chargehand.health import NodeStatus
 
 __all__ = [
+    "ControlError",
     "NoAnswer",
     "NotAllowed",
     "NotRunning",
@@ -36,7 +37,7 @@ __all__ = [
 
 _PATIENCE = 5.0  # seconds for an answer: the agent's loop never waits for anything
 _HOME = Path("/etc/chargehand")
-_RUNTIME_DIR = re.compile(r"""^[^#]*\bruntime_dir\s*=\s*(["'])(?P<path>/[^"']*)\1""", re.MULTILINE)
+_RUNTIME_DIR = re.compile(r"""^[^#\n]*\bruntime_dir\s*=\s*(["'])(?P<path>/[^"']*)\1""", re.MULTILINE)
 
 
 class NotRunning(ControlError):
@@ -156,6 +157,7 @@ def complete_children(ctx: click.Context, param: click.Parameter, incomplete: st
 
 def _exchange(path: Path, message: dict[str, Any], timeout: float | None) -> Iterator[dict[str, Any]]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(timeout or _PATIENCE)  # also where too many wait to be heard
         _connect(connection, path)
         link = Link(connection)
         link.send(message)
@@ -166,7 +168,8 @@ def _exchange(path: Path, message: dict[str, Any], timeout: float | None) -> Ite
             except LinkError as error:
                 if link.ended:
                     return
-                raise NoAnswer(f"the agent at {path} gave no answer: {_silence(error, timeout)}") from error
+                within = f" in {timeout:g} s" if timeout is not None else ""
+                raise NoAnswer(f"the agent at {path} gave no answer{within}: {error}") from error
             if "error" in answer:
                 raise _refusal(answer)
             more = bool(answer.get("continues"))
@@ -188,12 +191,6 @@ def _connect(connection: socket.socket, path: Path) -> None:
     except OSError as error:
         why = os.strerror(error.errno) if error.errno else str(error)
         raise NoAnswer(f"the agent cannot be asked at {path}: {why}") from error
-
-
-def _silence(error: LinkError, timeout: float | None) -> str:
-    if isinstance(error.__cause__, ValueError) or timeout is None or "message" in str(error):
-        return str(error)
-    return f"{timeout:g} s have passed"
 
 
 def _refusal(answer: dict[str, Any]) -> ControlError:

@@ -27,10 +27,18 @@ COMMANDS = {
     ),
     "config": Entry("chargehand.cli.config:config", "Check, show or write the configuration."),
     "demo": Entry("chargehand.cli.demo:demo", "Two nodes on this machine, real work, two failovers."),
+    "drain": Entry("chargehand.cli.drain:drain", "Take this node out of work: finish what runs, take nothing new."),
+    "events": Entry("chargehand.cli.events:events", "Follow what this node's agent does."),
+    "health": Entry("chargehand.cli.health:health", "This node in one line and an exit code, for monitoring."),
+    "logs": Entry("chargehand.cli.logs:logs", "What this node's children printed."),
     "orchestrator": Entry("chargehand.cli.programs:orchestrator", "Decide which step runs when (the agent runs it)."),
     "plan": Entry("chargehand.cli.plan:plan", "List, show and resume execution plans."),
+    "reload": Entry("chargehand.cli.reload:reload", "Have this node's agent read its configuration again."),
+    "restart": Entry("chargehand.cli.reload:restart", "Replace a child of this node."),
     "status": Entry("chargehand.cli.status:status", "Nodes, children, roles, the lease, queues."),
+    "step-down": Entry("chargehand.cli.drain:step_down", "Hand the lease over to another node."),
     "submit": Entry("chargehand.cli.submit:submit", "Submit an action as an execution plan."),
+    "undrain": Entry("chargehand.cli.drain:undrain", "Take a drain back: this node works again."),
     "worker": Entry("chargehand.cli.programs:worker", "Run steps (the agent runs it)."),
 }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 import time
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["status"]
 
+_SHORT = 10  # children of this node that are shown below the whole executor
+
 
 @click.command()
 @json_option
@@ -22,8 +26,10 @@ __all__ = ["status"]
 def status(*, as_json: bool) -> int:
     """Each node, child and role; who holds the lock; workers and their load; queues.
 
-    Exit code: 0 when an orchestrator is active, 1 when none is, 2 when Redis cannot be reached (what this
-    node's agent knows is shown then).
+    Below it what this node's agent knows: why it is degraded, who drained it, its children with their memory and
+    restarts. It is there when Redis is away too.
+
+    Exit code: 0 when an orchestrator is active, 1 when none is, 2 when Redis cannot be reached.
     """
     from chargehand.store.census import take_census
     from chargehand.store.connection import Dialer, Unavailable
@@ -31,7 +37,7 @@ def status(*, as_json: bool) -> int:
 
     settings = reachable(loaded().settings)
     executor = settings.executor.name
-    local = _local(settings.agent.runtime_dir)
+    local, silence = _local()
     try:
         line = Dialer(settings.redis).line()
         census = take_census(line, Keys(executor), executor)
@@ -41,34 +47,38 @@ def status(*, as_json: bool) -> int:
             print_json({"redis": str(error), "agent": local})
         else:
             print(f"executor {executor}: Redis unreachable: {error}")
-            _print_local(local)
+            _print_local(local, silence)
         return 2
     if as_json:
         print_json({"executor": census, "agent": local})
     else:
         _print(census)
+        _print_local(local, silence, most=_SHORT)
     return 0 if census.lease_token else 1
 
 
-def _local(runtime_dir: str) -> dict[str, Any] | None:
-    """What the agent of this node says, if one runs here."""
-    from chargehand.supervisor.control import ControlError, query, socket_path
+def _local() -> tuple[dict[str, Any] | None, str]:
+    """What the agent of this node says; else why it says nothing."""
+    from chargehand.cli.agent import ControlError, ask
 
     try:
-        return query(socket_path(runtime_dir), "io.chargehand.Agent.Status", timeout=2.0)
-    except ControlError:
-        return None
+        return ask("Status", timeout=2.0), ""
+    except ControlError as error:
+        return None, str(error)
 
 
-def _print_local(local: dict[str, Any] | None) -> None:
+def _print_local(local: dict[str, Any] | None, silence: str, *, most: int | None = None) -> None:
     if local is None:
-        print("no agent runs on this node")
+        print(f"agent    {silence}")
         return
-    print(f"node {local['node']}: {local['status']}")
-    for child in local["children"]:
-        since = datetime.fromtimestamp(child["since"]).astimezone().strftime("%H:%M:%S")
-        words = f"  last end: {child['last_words']}" if child["last_words"] else ""
-        print(f"  {child['name']:<14} {child['state']:<10} since {since}  restarts {child['restarts']}{words}")
+    from chargehand.cli.agent import ControlError, node_status
+    from chargehand.cli.node import node_lines
+
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    try:
+        print("\n".join(node_lines(node_status(local), now=time.time(), width=width, most=most)))
+    except ControlError as error:
+        print(f"agent    {error}")
 
 
 def _print(census: Census) -> None:
