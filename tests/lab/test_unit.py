@@ -122,9 +122,7 @@ def test_a_hung_orchestrator_is_replaced_alone(service: Service) -> None:
 
 def test_a_frozen_agent_is_replaced_by_systemd(service: Service) -> None:
     # The unit's own times, 30 s and 10 s, mean the same and take longer.
-    service.node.write(
-        f"/etc/systemd/system/{UNIT}.d/watchdog.conf", "[Service]\nWatchdogSec=3s\nTimeoutAbortSec=1s\n"
-    )
+    service.node.write(f"/etc/systemd/system/{UNIT}.d/watchdog.conf", "[Service]\nWatchdogSec=3s\nTimeoutAbortSec=1s\n")
     service.node.systemctl("daemon-reload")
     service.start()
     plan = service.submit("tree")
