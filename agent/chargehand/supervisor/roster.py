@@ -71,7 +71,8 @@ def _orchestrator(settings: Settings, plain: dict[str, Any]) -> Spec:
 
 def _worker(settings: Settings, plain: dict[str, Any], group: WorkerSettings, index: int) -> Spec:
     place = settings.worker.index(group)
-    given = _given(plain, "node", "executor", "redis", "actions", "action", worker=[plain["worker"][place]])
+    own = {key: value for key, value in plain["worker"][place].items() if key != "processes"}  # no concern of each
+    given = _given(plain, "node", "executor", "redis", "actions", "action", worker=[own])
     return Spec(
         name=group.name if group.processes == 1 else f"{group.name}-{index}",
         kind="worker",
@@ -174,13 +175,23 @@ def next_moves(wanted: Sequence[Spec], present: Sequence[Present], *, notices_se
     for one in present:
         if one.state is not State.STOPPED:
             places.setdefault(one.spec.name, []).append(one)
+    successors = {
+        spec.name: next(
+            (one for one in places.get(spec.name, []) if one.spec == spec and not one.stale and not _retiring(one)),
+            None,
+        )
+        for spec in wanted
+    }
     moves: list[Move] = []
-    replacing = False  # a successor is on its way
+    replacing = any(
+        one is not None and one.state is not State.READY and any(_serves(old) for old in places[name])
+        for name, one in successors.items()
+    )
     for spec in wanted:
         here = places.get(spec.name, [])
-        successor = next((one for one in here if one.spec == spec and not one.stale and not _retiring(one)), None)
+        successor = successors[spec.name]
         old = [one for one in here if one is not successor]
-        serving = any(one.state is State.READY for one in old)
+        serving = any(_serves(one) for one in old)
         if successor is None and old and not spec.overlaps:
             moves += [_retire(one) for one in old if not _retiring(one)]
             continue
@@ -191,12 +202,24 @@ def next_moves(wanted: Sequence[Spec], present: Sequence[Present], *, notices_se
         elif successor is None:
             moves.append(Move(Do.START, spec=spec))
         for one in old:
-            if one.state is State.READY:
+            if _serves(one):
                 if successor is not None and successor.state is State.READY:
                     moves.append(_retire(one))
             elif one.state not in _ENDING and (one.state is not State.DRAINING or one.drained):
                 moves.append(Move(Do.END, one.key))
-    return moves + _leave([one for one in present if one.spec.name not in names], notices_settled=notices_settled)
+    ready = {name for name, one in successors.items() if one is not None and one.state is State.READY}
+    waiting = {spec.crew for spec in wanted} - {spec.crew for spec in wanted if spec.name in ready} - {""}
+    unwanted = [
+        one
+        for one in present
+        # A group of another size has other names: its old processes serve until one of the new ones does.
+        if one.spec.name not in names and not (_serves(one) and one.spec.crew in waiting)
+    ]
+    return moves + _leave(unwanted, notices_settled=notices_settled)
+
+
+def _serves(one: Present) -> bool:
+    return one.state is State.READY
 
 
 def _leave(unwanted: Sequence[Present], *, notices_settled: bool) -> list[Move]:
