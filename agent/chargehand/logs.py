@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Callable
 
 from chargehand.linux.journal import prefixes, writes_to_journal
 
@@ -17,13 +18,20 @@ __all__ = ["configure"]
 _PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
 
 
-class _JournalFormatter(logging.Formatter):
-    """`<4>message`; each line of a traceback too, for each is an entry of its own."""
+class _Formatter(logging.Formatter):
+    """Each line with its mark, those of a traceback too: each is an entry of its own."""
+
+    def __init__(self, mark: Callable[[logging.LogRecord], str]) -> None:
+        super().__init__("%(message)s")
+        self._mark = mark
 
     def format(self, record: logging.LogRecord) -> str:
-        priority = next((one for level, one in _PRIORITIES if record.levelno >= level), 7)
-        mark = prefixes(priority)
+        mark = self._mark(record)
         return "\n".join(mark + line for line in super().format(record).splitlines() or [""])
+
+
+def _priority(record: logging.LogRecord) -> str:
+    return prefixes(next((one for level, one in _PRIORITIES if record.levelno >= level), 7))
 
 
 def configure(name: str, node: str) -> None:
@@ -31,9 +39,10 @@ def configure(name: str, node: str) -> None:
     reader = os.environ.get("CHARGEHAND_OUTPUT") or ("journal" if writes_to_journal() else "")
     handler = logging.StreamHandler(sys.stderr)
     if reader == "journal":
-        handler.setFormatter(_JournalFormatter("%(message)s"))
+        mark = _priority
     elif reader == "agent":
-        handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+        mark = lambda record: f"{record.levelname} "  # noqa: E731 - one of three
     else:
-        handler.setFormatter(logging.Formatter(f"%(levelname)s {name}@{node}: %(message)s"))
+        mark = lambda record: f"{record.levelname} {name}@{node}: "  # noqa: E731
+    handler.setFormatter(_Formatter(mark))
     logging.basicConfig(level=os.environ.get("CHARGEHAND_LOG", "INFO").upper(), handlers=[handler])

@@ -134,6 +134,8 @@ def spawn(
         raise RuntimeError("spawn on the main thread only: see the module's docstring")
     command = list(argv)
     environment = dict(env)
+    if gated is not None and not Path(gated).is_dir():
+        raise OSError(errno.ENOENT, "no such directory", gated)
     if foreign:
         if MARK in os.environ:
             environment.setdefault(MARK, os.environ[MARK])
@@ -173,8 +175,11 @@ def _privileges(user: str, group: str, *, foreign: bool) -> list[str]:
         import grp  # noqa: PLC0415 - only for children of another user
         import pwd  # noqa: PLC0415
 
-        uid = pwd.getpwnam(user).pw_uid if user else os.geteuid()
-        gid = grp.getgrnam(group).gr_gid if group else pwd.getpwuid(uid).pw_gid
+        try:
+            uid = pwd.getpwnam(user).pw_uid if user else os.geteuid()
+            gid = grp.getgrnam(group).gr_gid if group else pwd.getpwuid(uid).pw_gid
+        except KeyError as error:  # it was there when the configuration was read
+            raise OSError(errno.ENOENT, "no such user or group", f"{user or '-'}:{group or '-'}") from error
         if (uid, gid) != (os.geteuid(), os.getegid()):  # what we are already takes no right
             words += ["--reuid", str(uid), "--regid", str(gid), "--init-groups"]
     if not words:

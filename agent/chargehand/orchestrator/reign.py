@@ -14,6 +14,7 @@ from typing import Any
 from chargehand.orchestrator.health import Hearing
 from chargehand.plan.commit import Commit, Corpse
 from chargehand.plan.director import Director, plans_named
+from chargehand.plan.life import PlanState
 from chargehand.store.committing import commit_command
 from chargehand.store.connection import Command, Full, Line, Unavailable, boottime
 from chargehand.store.keys import Keys
@@ -21,7 +22,7 @@ from chargehand.store.lease import Held
 from chargehand.store.ledger import Ledger
 from chargehand.store.membership import BEAT_EVERY, SILENT_MS
 from chargehand.store.scripts import RENEW
-from chargehand.wire import Died, Event, Submitted
+from chargehand.wire import Died, Event, Finished, Submitted
 
 __all__ = ["Deposed", "Forget", "Reign"]
 
@@ -106,6 +107,7 @@ class Reign:
             self._backlog.popleft()
         if not commit.empty:
             self._commit(commit)
+            _log([event for _, event in events[:covered]], commit.announced)
 
     # -- gathering --------------------------------------------------------------------------------
 
@@ -230,3 +232,21 @@ class Reign:
         if word == "DIVERGED":
             raise Forget(f"the data is at commit {detail}, not at {self._seq}: it went back in time")
         raise Forget(f"{detail} changed while it was decided on", careful=True)
+
+
+def _log(events: list[Event | None], announced: dict[str, str]) -> None:
+    """What a commit made true: a line a plan and a failed step, in one write."""
+    lines = [f"plan_{PlanState(ord(letter)).name.lower()} plan={plan}" for plan, letter in announced.items()]
+    for event in events:
+        if isinstance(event, Finished) and event.failure is not None:
+            why = event.failure
+            error = f"{why.kind}: {why.message}".partition("\n")[0][:300]
+            lines.append(
+                f"step_failed plan={event.plan} step={event.step} attempt={event.attempt} node={why.node} error={error}"
+            )
+    if lines:
+        log.info("\n".join(lines))
+    if log.isEnabledFor(logging.DEBUG):
+        for event in events:
+            if isinstance(event, Finished) and event.failure is None:
+                log.debug("step_succeeded plan=%s step=%d attempt=%d", event.plan, event.step, event.attempt)

@@ -28,6 +28,9 @@ _HAND_OVER = 1.0  # seconds that an orchestrator gets to hand the lease over
 _PROBE_EVERY = 0.05
 _LOOK_EVERY = 10.0  # seconds between two looks at a child's memory; on a grid, so that looks coincide
 
+#: What these say by the convention of shells, one of which stands before each program's start.
+_SHELL_SAYS = {126: " (the program cannot be executed)", 127: " (the program or its interpreter is not there)"}
+
 _Answer = Callable[[dict[str, Any] | None], None]
 
 
@@ -149,7 +152,7 @@ class Child:
 
     def _abort(self, event: Event, now: float) -> None:
         if event is Event.LATE:
-            self._hung = f"not READY in {now - self.since_start:.0f} s"
+            self._hung = f"not READY in {now - self.since_start:.3g} s"
             self._events.say("child_late", child=self.name, pid=self.pid, after=f"{now - self.since_start:.1f}s")
         else:
             self._hung = f"hung: silent for {now - self._pinged:.0f} s"
@@ -234,7 +237,10 @@ class Child:
             self.launched.output.drain()
             if not words and self.spec.last_words:
                 words = clean(self.launched.output.last_line(), 150)
-        self.last_words = self._hung or said(status) + (f' "{words}"' if words else "")
+        how = said(status)
+        if not self.spec.own and not words:
+            how += _SHELL_SAYS.get(status, "")
+        self.last_words = self._hung or how + (f' "{words}"' if words else "")
         event = "child_stopped" if self.state is State.STOPPING else "child_ended"
         self._events.say(event, child=self.name, pid=self.pid, how=self.last_words)
         self.handle(Event.EXITED, now)
@@ -429,6 +435,6 @@ class Child:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, OSError) and error.errno:
-        return f"{error.filename or error}: {os.strerror(error.errno)}" if error.filename else str(error)
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
     return str(error)
