@@ -49,6 +49,8 @@ lab: venv
 	$(BIN)/python -m pytest tests/lab -q
 
 bench: venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group bench \
+		|| { echo "chargehand: the peers could not be installed: is a package index reachable? (pip's own words stand above)" >&2; exit 1; }
 	$(BIN)/python -m pytest tests/bench -q -s
 
 clean:

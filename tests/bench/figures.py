@@ -9,7 +9,7 @@ from statistics import median
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["Figures", "Row", "print_table"]
+__all__ = ["Figures", "Row", "print_columns", "print_table"]
 
 
 @dataclass(frozen=True)
@@ -57,3 +57,23 @@ def print_table(title: str, rows: Sequence[Row]) -> None:
     for row in rows:
         table.add_row(row.what, row.unit, str(row.ours), str(row.peer or "-"), row.ratio, str(row.limit or "-"))
     Console(width=140).print(table)
+
+
+def print_columns(
+    title: str, columns: Sequence[str], rows: Sequence[tuple[str, str, Sequence[Figures | None]]]
+) -> None:
+    """Each row: what, its unit, and its figures in the order of `columns`; of one figure only that."""
+    table = Table(box=None)
+    for column in ("MEASURE", "UNIT", *columns):
+        table.add_column(column)
+    for what, unit, found in rows:
+        table.add_row(what, unit, *(_cell(figures) for figures in found))
+    console = Console(width=160)
+    console.print(title, style="italic")
+    console.print(table)
+
+
+def _cell(figures: Figures | None) -> str:
+    if figures is None:
+        return "-"
+    return str(figures) if len(figures.values) > 1 else _short(figures.values[0])
