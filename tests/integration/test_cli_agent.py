@@ -387,7 +387,9 @@ def test_health_of_an_active_and_a_passive_node(start_node: StartNode) -> None:
 
 def test_health_is_a_warning_when_a_child_crashes(start_node: StartNode) -> None:
     node = start_node("node-a", extra='[[child]]\nname = "brittle"\nargv = ["/bin/false"]\n')
-    node.until("it crashes", lambda node: "brittle crashed 2 times" in node.status and "workers 1/1" in node.status)
+    node.until(
+        "it crashes", lambda node: re.search(r"brittle crashed \d+ times", node.status) and "workers 1/1" in node.status
+    )
     done = run(node, "health")
     assert done.returncode == 1
     assert done.stdout.startswith("WARNING - active (epoch 1), degraded: brittle crashed ")
@@ -410,7 +412,7 @@ def test_health_is_critical_without_a_worker(start_node: StartNode, place: Path)
     text = node.config.read_text().replace('"site_actions"', '"ends_at_once"')
     node.config.write_text(text.replace("path = [", f'path = ["{place}", '))
     node.start()
-    node.until("it crashes", lambda node: "active" in node.status and "crashed 3 times" in node.status)
+    node.until("it crashes", lambda node: re.search(r"active .*worker crashed \d+ times", node.status))
     done = run(node, "health")
     assert done.returncode == 2
     assert done.stdout.startswith("CRITICAL - no worker is ready: active (epoch 2), degraded: worker crashed ")
@@ -542,7 +544,7 @@ def test_events(agent: Callable[[Path], Node], place: Path) -> None:
 
 def test_status_shows_what_the_agent_knows(agent: Callable[[Path], Node], place: Path) -> None:
     node = agent(without_redis(place, '[[child]]\nname = "brittle"\nargv = ["/bin/false"]\n'))
-    node.until("it crashes", lambda node: "brittle crashed 3 times" in node.status)
+    node.until("it crashes", lambda node: re.search(r"brittle crashed \d+ times", node.status))
     done = run(node, "status")
     assert done.returncode == 2
     lines = done.stdout.splitlines()
