@@ -428,7 +428,7 @@ class Agent:
         self.events.say("agent_stopping", signal=why)
         self._notifier.send("STOPPING=1")
         self.changed()
-        self._told_at = 0.0
+        self._told_at = self._extend_at = 0.0
         for child in self.children:
             child.limit_drain(now, float(self.settings.agent.stop_timeout))
         if "INVOCATION_ID" in os.environ:
