@@ -94,6 +94,24 @@ def test_stop_ends_what_ignores_it(start_node: StartNode, place: Path) -> None:
     assert not any(map(lives, pids(place / "pids")))
 
 
+def test_a_time_out_ends_what_left_the_commands_group(start_node: StartNode, place: Path) -> None:
+    """Before the next attempt starts, and while the worker lives on."""
+    node = start_node(
+        "node-a",
+        extra=STAY.replace(
+            'name = "leave"', 'name = "leave"\ntimeout = "700ms"\nretry = { attempts = 2, backoff = "1ms" }'
+        ),
+    )
+    node.until_whole()
+    worker = node.child("worker")["pid"]
+    submit(node, "leave", place / "pids")
+    until("the second attempt runs", lambda: len(pids(place / "pids")) == 2)
+    first, second = pids(place / "pids")
+    assert not lives(first)
+    until("the second has ended too", lambda: not lives(second))
+    assert node.child("worker")["pid"] == worker
+
+
 def test_marks_are_exact() -> None:
     """Neither a longer name, nor a value that begins alike, nor the mark in an argument is one."""
     env = {"PATH": "/usr/bin:/bin", tree.MARK: "f00d", "X_" + tree.MARK: "beef"}

@@ -13,25 +13,27 @@ from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["MARK", "birth", "holders", "kill", "marked", "orphans", "resident"]
+__all__ = ["COMMAND_MARK", "MARK", "birth", "holders", "kill", "marked", "orphans", "resident"]
 
 #: The variable that marks a child and all that it starts.
 MARK = "CHARGEHAND_INCARNATION"
 
-_NAME = b"\0" + MARK.encode() + b"="
+#: The variable that marks one run of a worker's command and all that it starts.
+COMMAND_MARK = "CHARGEHAND_COMMAND"
+
 _ZOMBIE = {"Z", "X"}
 
 
-def marked(incarnations: Collection[str]) -> dict[int, str]:
+def marked(marks: Collection[str], variable: str = MARK) -> dict[int, str]:
     """The living processes that carry one of these marks, by pid. Never this process itself."""
     found: dict[int, str] = {}
     me = str(os.getpid())
     for name in os.listdir("/proc"):  # noqa: PTH208 - a Path for each process costs more than reading it
         if not name.isdigit() or name == me:
             continue
-        incarnation = _mark_of(name)
-        if incarnation in incarnations:
-            found[int(name)] = incarnation
+        mark = _mark_of(name, variable)
+        if mark in marks:
+            found[int(name)] = mark
     return found
 
 
@@ -66,7 +68,7 @@ def _exiting(pid: str) -> bool:
     return fields[0] not in _ZOMBIE and bool(int(fields[6]) & _PF_EXITING)
 
 
-def _mark_of(pid: str) -> str:
+def _mark_of(pid: str, variable: str = MARK) -> str:
     try:
         descriptor = os.open(f"/proc/{pid}/environ", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -79,10 +81,11 @@ def _mark_of(pid: str) -> str:
         return ""
     finally:
         os.close(descriptor)
-    at = data.find(_NAME)
+    name = b"\0" + variable.encode() + b"="
+    at = data.find(name)
     if at < 0:
         return ""
-    return data[at + len(_NAME) :].partition(b"\0")[0].decode("ascii", "replace")
+    return data[at + len(name) :].partition(b"\0")[0].decode("ascii", "replace")
 
 
 def holders(path: Path) -> set[int]:

@@ -17,4 +17,4 @@ class Terminal:
 
     def show(self, name: str, text: str) -> None:
         style = self._styles.setdefault(name, _COLOURS[(len(self._styles) - 1) % len(_COLOURS)])
-        self._console.print(Text(f"{name:<14} ", style=style) + Text(text))
+        self._console.print(Text.assemble((f"{name:<14} ", style), text))

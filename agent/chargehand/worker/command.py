@@ -10,18 +10,22 @@ import os
 import queue
 import select
 import signal
+import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
 from chargehand.actions import StepInfo
 from chargehand.commands import CommandAction
+from chargehand.linux import tree
 from chargehand.linux.spawn import Process, said, spawn
 
 __all__ = ["CommandFailed", "Runner"]
 
 _KEEP = 256 * 1024  # bytes of each of stdout and stderr that are kept: the first ones
 _TAIL = 2_000  # characters of stderr that go with a failure
+_SWEEP_TIME = 5.0  # seconds for a killed process to be gone: one that hangs in the kernel may never be
 _LINGER = 0.5  # seconds to read on after the command ended: something it started may hold its output open
 
 
@@ -78,6 +82,7 @@ class Runner:
     ) -> dict[str, Any]:
         """The step's output: `exit`, `stdout`, `stderr`. Raises `CommandFailed`, or what `ending` raises."""
         argv = action.argv(inputs)
+        mark = os.urandom(8).hex()
         environment = {
             "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
             "LANG": os.environ.get("LANG", "C.UTF-8"),
@@ -86,6 +91,7 @@ class Runner:
             "CHARGEHAND_STEP": str(info.step),
             "CHARGEHAND_ATTEMPT": str(info.attempt),
             "CHARGEHAND_NODE": info.node,
+            tree.COMMAND_MARK: mark,
             **action.settings.env,
         }
         future: Future[_Started] = Future()
@@ -96,13 +102,21 @@ class Runner:
         except OSError as error:
             raise CommandFailed("cannot start", f"{argv[0]}: {os.strerror(error.errno or 0)}") from error
         process = started.process
+        ended = threading.Event()
+
+        def end() -> None:
+            ended.set()
+            process.kill_tree(signal.SIGKILL)
+
         try:
-            ending(lambda: process.kill_tree(signal.SIGKILL))
+            ending(end)
             out, err = _read(started)
             status = process.wait()
         finally:
             ending(None)
             process.kill_tree(signal.SIGKILL)  # what it left behind in its group ends with its step
+            if ended.is_set():
+                _sweep(mark)
             self._running.discard(process)
             process.close()
             os.close(started.out)
@@ -116,6 +130,15 @@ class Runner:
                 err[-_TAIL:],
             )
         return {"exit": 0, "stdout": out, "stderr": err}
+
+
+def _sweep(mark: str) -> None:
+    """It was ended: so is what left its group, before its step may be tried again."""
+    until = time.monotonic() + _SWEEP_TIME
+    while (left := tree.marked({mark}, tree.COMMAND_MARK)) and time.monotonic() < until:
+        for pid in left:
+            tree.kill(pid)
+        time.sleep(0.005)  # the kernel tells nobody that they are gone
 
 
 def _start(argv: list[str], environment: dict[str, str]) -> _Started:
