@@ -586,3 +586,12 @@ def test_the_shell_completes_names_of_children(agent: Callable[[Path], Node], pl
     assert complete(config, "restart", "") == ["chatty", "many", "many-1", "many-2"]
     assert complete(config, "logs", "a") == ["agent"]
     assert complete(config, "dr") == ["drain"]
+
+
+def test_every_command_of_the_agent_is_documented() -> None:
+    """Its exit codes in its help, and itself in docs/cli.md."""
+    page = (Path(__file__).parents[2] / "docs/cli.md").read_text()
+    for command in ("reload", "restart", "step-down", "drain", "undrain", "health", "logs", "events", "status"):
+        done = subprocess.run([*COMMAND, command, "--help"], capture_output=True, text=True, timeout=60, check=True)
+        assert "Exit code:" in done.stdout, command
+        assert f"`chargehand {command}" in page, command
