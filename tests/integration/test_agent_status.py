@@ -151,3 +151,29 @@ def test_every_status_is_a_line_of_ascii(start_node: StartNode, place: Path) -> 
     node.until("degraded", lambda node: "degraded" in node.status and "Ger?t fehlt" in node.status)
     assert all(one.isascii() and len(one) <= 200 for one in statuses(node))
     assert node.status.endswith("workers 1/1; 0 steps queued"), "cut at the cause"
+
+
+def test_what_must_hold_and_does_not_asks_systemd_for_a_restart(place: Path, server: Server) -> None:
+    """An agent that would not notice the end of a child: the loop turns, so pings alone would hide it."""
+    broken = place / "broken.py"
+    broken.write_text(
+        "import sys\n"
+        "from chargehand.supervisor.agent import Agent\n"
+        "from chargehand.supervisor.main import main\n"
+        "right = Agent._descriptors\n"
+        "def deaf(self, child):\n"
+        "    found = right(self, child)\n"
+        "    if child.name == 'worker' and child.launched.process is not None:\n"
+        "        found.pop(child.launched.process.pidfd, None)\n"
+        "    return found\n"
+        "Agent._descriptors = deaf\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    node = Node(place, write_config(place, server.url, node="node-a"), watchdog=0.6, program=[str(broken)])
+    try:
+        node.until("trigger", lambda node: "WATCHDOG=trigger" in heard(node))
+        assert "STATUS=broken: the end of worker would not be noticed" in heard(node)
+        assert "agent_broken reason=the end of worker would not be noticed" in node.log.read_text()
+    finally:
+        node.kill()
+        until("nothing lives", lambda: node.processes() == [], timeout=5.0)

