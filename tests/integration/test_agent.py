@@ -211,9 +211,9 @@ def test_stop_gives_back_what_did_not_finish_in_time(start_node: StartNode, clie
 OURS = {"chargehand", "msgspec", "sdnotify", "typing_extensions"}  # the last: msgspec takes it where it is installed
 STANDARD = """
     __future__ array ast collections contextlib copyreg ctypes datetime decimal dis encodings enum errno fcntl fnmatch
-    functools glob grp importlib inspect ipaddress itertools keyword linecache math ntpath numbers opcode operator pathlib
-    platform pwd re reprlib resource select selectors signal socket struct textwrap token tokenize types typing urllib
-    uuid warnings weakref
+    functools glob grp importlib inspect ipaddress itertools keyword linecache math ntpath numbers opcode operator
+    pathlib platform pwd re reprlib resource select selectors signal socket struct textwrap token tokenize types typing
+    urllib uuid warnings weakref
 """
 #: Of a package that it may have, what it may not.
 NOT = {"importlib.metadata", "chargehand.config.load", "chargehand.store", "chargehand.client"}
