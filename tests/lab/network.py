@@ -20,7 +20,7 @@ class Network:
     def plug_in(self, node: str) -> str:
         """A namespace for the node, its `eth0` on the bridge. Returns the namespace's path."""
         space = f"{PREFIX}-{node}"
-        self.addresses[node] = f"{_SUBNET}.{len(self.addresses) + 10}"
+        self.addresses.setdefault(node, f"{_SUBNET}.{len(self.addresses) + 10}")  # a name keeps its address
         call("ip", "netns", "add", space)
         call("ip", "-n", PREFIX, "link", "add", node, "type", "veth", "peer", "name", "eth0", "netns", space)
         call("ip", "-n", PREFIX, "link", "set", node, "master", "bridge", "up")
@@ -37,4 +37,6 @@ class Network:
         call("ip", "-n", PREFIX, "link", "set", node, "master", "bridge")
 
     def unplug(self, node: str) -> None:
+        # By name, at once: a namespace goes in the background, and its interfaces with it.
+        call("ip", "-n", PREFIX, "link", "del", node)
         call("ip", "netns", "del", f"{PREFIX}-{node}")

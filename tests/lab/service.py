@@ -22,6 +22,14 @@ until test -e "$1"; do sleep 0.1; done
 echo ended >>{_NOTES}
 """
 
+#: A program that hides most of itself before it does anything else.
+_SCATTER = """#!/bin/sh
+for number in 1 2; do
+    env -i setsid sh -c "trap '' TERM HUP INT; while :; do sleep 1000; done" hidden-tree &
+done
+exec sleep 100000
+"""
+
 #: Notes how many of an earlier tree live; grows one that hides in sessions of its own, without its environment,
 #: and ends by nothing but SIGKILL, partly without a parent; then as above.
 _TREE = f"""#!/bin/sh
@@ -55,8 +63,8 @@ argv = ["/usr/bin/false"]
 class Service:
     def __init__(self, node: Node) -> None:
         self.node = node
-        node.write("/usr/local/bin/hold", _HOLD, mode=0o755)
-        node.write("/usr/local/bin/tree", _TREE, mode=0o755)
+        for name, text in (("hold", _HOLD), ("tree", _TREE), ("scatter", _SCATTER)):
+            node.write(f"/usr/local/bin/{name}", text, mode=0o755)
 
     # -- asked of systemd -------------------------------------------------------------------------
 
@@ -72,13 +80,13 @@ class Service:
     def main_pid(self) -> int:
         return int(self["MainPID"])
 
-    def start(self) -> None:
-        """Until it is active with all its workers. Raises `CommandFailed` when it does not start."""
+    def start(self, role: str = "active") -> None:
+        """Until it has this role and all its workers. Raises `CommandFailed` when it does not start."""
         self.node.systemctl("start", UNIT)
-        self.until_whole()
+        self.until_whole(role=role)
 
-    def until_whole(self, workers: str = "workers 1/1") -> None:
-        self.until(workers, lambda: self.status.startswith("active") and workers in self.status)
+    def until_whole(self, workers: str = "workers 1/1", role: str = "active") -> None:
+        self.until(f"{role}, {workers}", lambda: self.status.startswith(role) and workers in self.status)
 
     def until(self, what: str, condition: Any, timeout: float = 30.0) -> None:
         try:

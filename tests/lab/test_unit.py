@@ -84,6 +84,24 @@ def test_a_tree_that_hides_is_gone_before_its_step_runs_again(service: Service) 
     assert service["NRestarts"] == "0"
 
 
+def test_a_program_of_the_site_dies_with_its_tree(node: Callable[..., Node]) -> None:
+    service = Service(node(CONFIG + '[[child]]\nname = "site"\nargv = ["/usr/local/bin/scatter"]\n'))
+
+    def hidden() -> list[Process]:
+        return [process for process in service.processes() if "hidden-tree" in process.command]
+
+    service.start()
+    service.until("scattered", lambda: len(hidden()) == 2)
+    first, program = hidden(), service.pids()["site"]
+    assert _names(first) == {"site": 2}
+    service.node.kill(program)
+    service.until("another", lambda: service.pids()["site"] not in {0, program})
+    assert not any(service.node.lives(process) for process in first)
+    service.until("scattered again", lambda: len(hidden()) == 2)
+    service.node.systemctl("stop", UNIT)
+    assert service.processes() == []
+
+
 def test_nothing_outlives_an_agent_that_is_killed(service: Service) -> None:
     service.start()
     plan = service.submit("tree")
