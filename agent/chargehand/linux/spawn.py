@@ -135,7 +135,7 @@ def spawn(
     command = list(argv)
     environment = dict(env)
     if gated is not None and not Path(gated).is_dir():
-        raise OSError(errno.ENOENT, "no such directory", gated)
+        raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), gated)
     if foreign:
         if MARK in os.environ:
             environment.setdefault(MARK, os.environ[MARK])

@@ -41,6 +41,7 @@ __all__ = ["Agent"]
 
 _EXTEND = 10.0  # seconds that each EXTEND_TIMEOUT_USEC asks for
 _SAVE_AGAIN = 10.0  # seconds until the state directory is tried again after it could not be written
+_REMEMBERED = 60.0  # seconds that dropped output is told
 _NOTICES = 6.0  # seconds that death notices get at a stop; what is left waits for our successor
 _LONGEST_INCARNATION = "0" * 16
 
@@ -102,6 +103,8 @@ class Agent:
         self._status_due = True
         self._moves_due = True
         self._ping_at = self._extend_at = self._save_at = 0.0
+        self._dropped = 0  # bytes of output, when it was looked at last
+        self._dropped_until = 0.0  # it is told until then
         self._signals: list[int] = []
         self._reading: Reading | None = None
         self._read_again = False
@@ -312,6 +315,12 @@ class Agent:
             self._save_at = now + _SAVE_AGAIN
             self._memory.retry()
             self._status_due = True
+        if self._outlet.dropped != self._dropped:
+            self._dropped, self._dropped_until = self._outlet.dropped, now + _REMEMBERED
+            self._status_due = True
+        elif self._dropped_until and now >= self._dropped_until:
+            self._dropped_until = 0.0
+            self._status_due = True
         self._deaths.tick(now, self.children)
         if self._phase is Phase.STOPPING:
             self._moves_due = True
@@ -343,6 +352,8 @@ class Agent:
             times.append(max(0.0, self._told_at + 1.0 - now))
         if self._memory.previous:
             times.append(0.1)
+        if self._dropped_until:
+            times.append(self._dropped_until - now)
         if self._memory.trouble:
             times.append(self._save_at - now)
         if self._reading is not None:
@@ -547,8 +558,8 @@ class Agent:
         return time.time() - (time.monotonic() - moment)
 
     def _report(self, now: float) -> NodeReport:
-        dropped = self._outlet.dropped
-        troubles = [self._memory.trouble, self._rejected, f"{dropped} bytes of output dropped" if dropped else ""]
+        dropped = f"{self._dropped} bytes of output dropped: nobody reads it" if self._dropped_until else ""
+        troubles = [self._memory.trouble, self._rejected, dropped]
         return NodeReport(
             children=[child.report(self.wall) for child in self.children],
             embedded=self.settings.redis.embedded,

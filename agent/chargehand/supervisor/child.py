@@ -15,6 +15,7 @@ from chargehand.notify import clean
 from chargehand.supervisor.events import Events
 from chargehand.supervisor.launch import Launched, Launcher
 from chargehand.supervisor.life import LIFE, RUNNING, SWEEPING, Action, Event, State
+from chargehand.supervisor.output import KEPT_LINES
 from chargehand.supervisor.restart import HEALTHY_AFTER, Restarts
 from chargehand.supervisor.roster import Present
 from chargehand.supervisor.server import ServerError
@@ -71,6 +72,7 @@ class Child:
         self.fields: dict[str, str] = {}
         self.restarts = Restarts()
         self.last_words = ""
+        self.lines: deque[str] = deque(maxlen=KEPT_LINES)  # that it printed last, where no journal keeps them
         self._hung = ""
         self._overdue_at: float | None = None
         self._late_at = 0.0
@@ -152,8 +154,9 @@ class Child:
 
     def _abort(self, event: Event, now: float) -> None:
         if event is Event.LATE:
-            self._hung = f"not READY in {now - self.since_start:.3g} s"
-            self._events.say("child_late", child=self.name, pid=self.pid, after=f"{now - self.since_start:.1f}s")
+            waited = now - (self._pinged if self.spec.own else self.since_start)
+            self._hung = f"not READY in {waited:.3g} s"
+            self._events.say("child_late", child=self.name, pid=self.pid, after=f"{waited:.1f}s")
         else:
             self._hung = f"hung: silent for {now - self._pinged:.0f} s"
             self._events.say("child_hung", child=self.name, pid=self.pid, silent_for=f"{now - self._pinged:.1f}s")
@@ -199,7 +202,7 @@ class Child:
         self._late_at = now + self.spec.start_timeout
         self._ready_at = self._ready_until = 0.0
         try:
-            self.launched = self._launcher.launch(self.spec, self.incarnation)
+            self.launched = self._launcher.launch(self.spec, self.incarnation, self.lines)
         # A missing program or interpreter, no process or descriptor left, an argument that is none: the agent and
         # its other children go on, and it is tried again by the restart policy.
         except (OSError, ServerError, ValueError) as error:
@@ -254,6 +257,8 @@ class Child:
                 self._events.say("notify_from_stranger", child=self.name, pid=message.pid)
                 continue
             self._pinged = now
+            if self.spec.own:  # it may wait for Redis as long as it likes; only silence is late
+                self._late_at = now + self.spec.start_timeout
             self._take_role(message.fields)
             self.fields |= message.fields
             if message.fields.get("READY") == "1":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -91,8 +92,11 @@ class Launcher:
         self._server = server
         self._events = events
 
-    def launch(self, spec: Spec, incarnation: str) -> Launched:
-        """Start it. Raises `OSError`, `ServerError`, `ValueError`: why it cannot be started."""
+    def launch(self, spec: Spec, incarnation: str, lines: deque[str]) -> Launched:
+        """Start it; `lines` keeps what it prints last, over all its incarnations.
+
+        Raises `OSError`, `ServerError`, `ValueError`: why it cannot be started.
+        """
         launched = Launched()
         theirs: list[int] = []
         environment = {name: value for name, value in os.environ.items() if name not in _PRIVATE}
@@ -113,7 +117,9 @@ class Launcher:
                     environment["WATCHDOG_USEC"] = str(round(spec.watchdog * 1_000_000))
             environment |= dict(spec.env)
             patterns = tuple(one for one in (spec.ready_pattern, spec.role_active, spec.role_passive) if one)
-            launched.output = Output(spec.name, self._outlet, read=spec.last_words or spec.patterns, patterns=patterns)
+            launched.output = Output(
+                spec.name, self._outlet, lines, read=spec.last_words or spec.patterns, patterns=patterns
+            )
             lock = self._memory.expect(spec.name, Notice(incarnation, spec.kind, self._node), reported=spec.own)
             if lock >= 0:
                 theirs.append(lock)

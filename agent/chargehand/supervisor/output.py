@@ -16,11 +16,13 @@ from contextlib import suppress
 
 from chargehand.linux.journal import open_stream, writes_to_journal
 
-__all__ = ["Outlet", "Output"]
+__all__ = ["KEPT_LINES", "Outlet", "Output"]
 
 _KEEP = 4096  # bytes
-_KEPT_LINES = 200  # of each child, where no journal keeps them
+KEPT_LINES = 200  # of each child, where no journal keeps them
 _AT_ONCE = 65536
+_LINE = 3800  # bytes of one line: with its name it is less than a pipe takes at once when it says that it takes more
+_PIPE = 4096
 
 
 class Outlet:
@@ -42,7 +44,7 @@ class Outlet:
         if self._terminal is not None:
             self._terminal.show(name, text)
             return
-        data = f"{name}: {text}\n".encode(errors="replace")
+        data = f"{name}: {text}".encode(errors="replace")[: _PIPE - 1] + b"\n"
         if not self._poll.poll(0):
             self.dropped += len(data)
             return
@@ -53,15 +55,20 @@ class Outlet:
 class Output:
     """One child's standard output and error. `theirs` is what it inherits."""
 
-    def __init__(self, name: str, outlet: Outlet, *, read: bool, patterns: tuple[str, ...] = ()) -> None:
-        """`read`: the agent wants to see it. `patterns`: regular expressions whose lines `receive` answers."""
+    def __init__(
+        self, name: str, outlet: Outlet, lines: deque[str], *, read: bool, patterns: tuple[str, ...] = ()
+    ) -> None:
+        """`lines`: where the last ones are kept, when no journal does. `read`: the agent wants to see it.
+
+        `patterns`: regular expressions whose lines `receive` answers.
+        """
         self._name = name
         self._outlet = outlet
         self._patterns = [re.compile(one) for one in patterns]
         self._stream = open_stream(f"chargehand-{name}") if outlet.journal else None
         self._ours = -1
         self.tail = bytearray()
-        self.lines: deque[str] = deque(maxlen=_KEPT_LINES)
+        self.lines = lines
         self._rest = b""
         self.dropped = 0
         if self._stream is not None and not read:
@@ -100,11 +107,11 @@ class Output:
             self._forward(data)
         self.tail = (self.tail + data)[-_KEEP:]
         *whole, self._rest = (self._rest + data).split(b"\n")
-        if len(self._rest) > _KEEP:
-            whole.append(self._rest)
-            self._rest = b""
+        while len(self._rest) > _LINE:
+            whole.append(self._rest[:_LINE])
+            self._rest = self._rest[_LINE:]
         found = []
-        for raw in whole:
+        for raw in (line[at : at + _LINE] for line in whole for at in range(0, len(line) or 1, _LINE)):
             text = raw.decode(errors="replace").rstrip("\r")
             if not self._outlet.journal:
                 self.lines.append(text)

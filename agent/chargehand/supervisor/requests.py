@@ -150,9 +150,7 @@ class Requests:
         children = self._called(name) if name else self._agent.children
         found = []
         for child in children:
-            output = child.launched.output
-            if output is not None and lines:
-                found += [{"child": child.name, "text": text} for text in list(output.lines)[-lines:]]
+            found += [{"child": child.name, "text": text} for text in list(child.lines)[-lines:]] if lines else []
         call.reply({"journal": self._agent.journal, "lines": found})
 
     # -- acting -----------------------------------------------------------------------------------

@@ -62,6 +62,7 @@ def _orchestrator(settings: Settings, plain: dict[str, Any]) -> Spec:
         env=tuple(own.env.items()),
         watchdog=_ORCHESTRATOR_WATCHDOG,
         dump_time=0.1,  # others wait for it
+        start_timeout=30.0,  # of silence: it pings while it waits for Redis
         stop_timeout=2.0,
         memory_max=own.memory_max or 0,
         nice=own.nice,
