@@ -12,7 +12,7 @@ import pytest
 
 from chargehand.client import Client
 from chargehand.plan.life import PlanState
-from chargehand.supervisor.control import ControlError, query
+from chargehand.supervisor.asking import ControlError, query
 from support.nodes import Node
 from support.programs import until, write_config
 from support.server import free_port

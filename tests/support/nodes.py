@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 
 from chargehand.notify import Receiver
-from chargehand.supervisor.control import ControlError, query
+from chargehand.supervisor.asking import ControlError, query
 
 __all__ = ["Node"]
 

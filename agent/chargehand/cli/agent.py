@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import socket
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -12,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chargehand.link import Link, LinkError
-from chargehand.supervisor.control import ControlError, socket_path
-from chargehand.supervisor.interface import NAME
+from chargehand.supervisor import asking
+from chargehand.supervisor.asking import PATIENCE, ControlError, NoAnswer, NotAllowed, NotRunning, Rejected
+from chargehand.supervisor.control import socket_path
 
 if TYPE_CHECKING:
     from chargehand.config.settings import Settings
@@ -35,25 +33,8 @@ __all__ = [
     "unit_name",
 ]
 
-_PATIENCE = 5.0  # seconds for an answer: the agent's loop never waits for anything
 _HOME = Path("/etc/chargehand")
 _RUNTIME_DIR = re.compile(r"""^[^#\n]*\bruntime_dir\s*=\s*(["'])(?P<path>/[^"']*)\1""", re.MULTILINE)
-
-
-class NotRunning(ControlError):
-    """No agent listens, or it ended before it had answered."""
-
-
-class NotAllowed(ControlError):
-    """This user may not use the socket."""
-
-
-class NoAnswer(ControlError):
-    """Somebody listens and says nothing, or nothing that can be understood."""
-
-
-class Rejected(ControlError):
-    """The configuration is refused; a line a problem."""
 
 
 # -- where ----------------------------------------------------------------------------------------
@@ -116,17 +97,14 @@ def unit_name() -> str:
 # -- asking ---------------------------------------------------------------------------------------
 
 
-def ask(method: str, parameters: dict[str, Any] | None = None, *, timeout: float = _PATIENCE) -> dict[str, Any]:
-    """Its one answer. Raises `ControlError` and those above, `ConfigError`."""
-    for answer in _exchange(agent_socket(), {"method": f"{NAME}.{method}", "parameters": parameters or {}}, timeout):
-        return answer
-    raise NotRunning("the agent ended before it had answered")
+def ask(method: str, parameters: dict[str, Any] | None = None, *, timeout: float = PATIENCE) -> dict[str, Any]:
+    """Its one answer. Raises `ControlError` and its kinds, `ConfigError`."""
+    return asking.query(agent_socket(), method, parameters, timeout=timeout, unit=unit_name())
 
 
 def follow(method: str, parameters: dict[str, Any] | None = None) -> Iterator[dict[str, Any]]:
     """Its answers as they come, until the last, or until the agent ends. Raises as `ask` does."""
-    message = {"method": f"{NAME}.{method}", "parameters": parameters or {}, "more": True}
-    yield from _exchange(agent_socket(), message, None)
+    yield from asking.follow(agent_socket(), method, parameters, unit=unit_name())
 
 
 def node_status(answer: dict[str, Any]) -> NodeStatus:
@@ -153,50 +131,3 @@ def complete_children(ctx: click.Context, param: click.Parameter, incomplete: st
         return []
     names = {name for child in children for name in (child.name, child.group) if name}
     return sorted(name for name in names if name.startswith(incomplete))
-
-
-def _exchange(path: Path, message: dict[str, Any], timeout: float | None) -> Iterator[dict[str, Any]]:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(timeout or _PATIENCE)  # also where too many wait to be heard
-        _connect(connection, path)
-        link = Link(connection)
-        link.send(message)
-        more = True
-        while more:
-            try:
-                answer = link.receive_first(timeout)
-            except LinkError as error:
-                if link.ended:
-                    return
-                within = f" in {timeout:g} s" if timeout is not None else ""
-                raise NoAnswer(f"the agent at {path} gave no answer{within}: {error}") from error
-            if "error" in answer:
-                raise _refusal(answer)
-            more = bool(answer.get("continues"))
-            found: dict[str, Any] = answer.get("parameters") or {}
-            yield found
-
-
-def _connect(connection: socket.socket, path: Path) -> None:
-    try:
-        connection.connect(str(path))
-    except FileNotFoundError:
-        raise NotRunning(f"no agent runs on this node ({path} does not exist): systemctl start {unit_name()}") from None
-    except ConnectionRefusedError:
-        raise NotRunning(
-            f"no agent runs on this node (none listens at {path}): systemctl start {unit_name()}"
-        ) from None
-    except PermissionError:
-        raise NotAllowed(f"{path} may not be used by this user: ask as root, or as a member of its group") from None
-    except OSError as error:
-        why = os.strerror(error.errno) if error.errno else str(error)
-        raise NoAnswer(f"the agent cannot be asked at {path}: {why}") from error
-
-
-def _refusal(answer: dict[str, Any]) -> ControlError:
-    error, parameters = str(answer["error"]), answer.get("parameters") or {}
-    if error == f"{NAME}.InvalidConfiguration":
-        return Rejected("\n".join(str(problem) for problem in parameters.get("problems") or ["it is not sound"]))
-    if error == "org.varlink.service.MethodNotFound":
-        return ControlError(f"the agent that runs here is of an earlier version: systemctl restart {unit_name()}")
-    return ControlError(str(parameters.get("reason") or f"{error} {parameters or ''}".strip()))

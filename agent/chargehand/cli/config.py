@@ -169,7 +169,8 @@ def _check_identity(found: Loaded) -> list[str]:
 
 def _agents_rights(runtime_dir: str) -> tuple[int, set[int], bool] | None:
     """Who a running agent is, and whether it may run children as others; None when there is none to ask."""
-    from chargehand.supervisor.control import ControlError, query, socket_path
+    from chargehand.supervisor.asking import ControlError, query
+    from chargehand.supervisor.control import socket_path
 
     try:
         answer = query(socket_path(runtime_dir), "io.chargehand.Agent.Status", timeout=2.0)

@@ -16,7 +16,7 @@ import psutil
 
 from chargehand.config.load import load
 from chargehand.config.settings import Settings
-from chargehand.supervisor.control import ControlError, query
+from chargehand.supervisor.asking import ControlError, query
 from chargehand.supervisor.server import Server
 
 __all__ = ["Node", "Stage", "StageError"]

@@ -1,4 +1,4 @@
-"""The control socket, both ends: Varlink, which is JSON objects ended by NUL. Its mode decides who may connect."""
+"""The control socket, the agent's end: Varlink, JSON objects ended by NUL. Its mode decides who may connect."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import pwd
 import socket
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from chargehand.link import Link, LinkError
 from chargehand.supervisor.interface import INTERFACE, NAME, SERVICE
 from chargehand.supervisor.sockets import checked
 
-__all__ = ["Call", "Connection", "Control", "ControlError", "follow", "query", "socket_path"]
+__all__ = ["Call", "Connection", "Control", "ControlError", "socket_path"]
 
 _MOST = 32  # connections at once
 _LARGEST = 64 * 1024  # bytes that one connection may ask at once
@@ -259,54 +259,3 @@ def _refuse_to_share(path: Path) -> None:
         except BlockingIOError:
             pass  # somebody listens, and is busy
     raise ControlError(f"another agent answers at {path}: stop it, or give this one its own agent.runtime_dir")
-
-
-# -- whoever asks ---------------------------------------------------------------------------------
-
-
-def query(path: Path, method: str, parameters: dict[str, Any] | None = None, timeout: float = 5.0) -> dict[str, Any]:
-    """Ask a running agent, and take its one answer. Raises `ControlError`."""
-    for answer in _exchange(path, {"method": method, "parameters": parameters or {}}, timeout):
-        return answer
-    raise ControlError(f"the agent at {path} ended before it answered")
-
-
-def follow(path: Path, method: str, parameters: dict[str, Any] | None = None) -> Iterator[dict[str, Any]]:
-    """Its answers as they come, until the last, or until the agent ends. Raises `ControlError`."""
-    yield from _exchange(path, {"method": method, "parameters": parameters or {}, "more": True}, None)
-
-
-def _exchange(path: Path, message: dict[str, Any], timeout: float | None) -> Iterator[dict[str, Any]]:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(timeout)
-        try:
-            connection.connect(str(path))
-        except FileNotFoundError:
-            raise ControlError(f"no agent runs here ({path} does not exist): systemctl start chargehand") from None
-        except PermissionError:
-            raise ControlError(
-                f"{path} may not be used by this user: ask as root, or as a member of its group"
-            ) from None
-        except OSError as error:
-            raise ControlError(f"the agent cannot be asked at {path}: {os.strerror(error.errno or 0)}") from error
-        link = Link(connection)
-        link.send(message)
-        more = True
-        while more:
-            try:
-                answer = link.receive_first(timeout)
-            except LinkError as error:
-                if link.ended:
-                    return
-                raise ControlError(f"the agent at {path} did not answer in {timeout:g} s") from error
-            if "error" in answer:
-                raise ControlError(_told(answer["error"], answer.get("parameters", {})))
-            more = bool(answer.get("continues"))
-            found: dict[str, Any] = answer.get("parameters", {})
-            yield found
-
-
-def _told(error: str, parameters: dict[str, Any]) -> str:
-    if "problems" in parameters:
-        return "\n".join(parameters["problems"])
-    return str(parameters.get("reason") or f"{error} {parameters or ''}".strip())

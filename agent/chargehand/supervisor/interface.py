@@ -68,8 +68,8 @@ method Drain(reason: ?string) -> (state: string, running: int)
 
 method Undrain() -> ()
 
-# With more: every event from now on; else none.
-method Events() -> (event: [string]string)
+# Asked with more: every event from now on, its name and its fields.
+method Events() -> (event: object)
 
 # What children printed last, where no journal keeps it. child: a name, a group, or none for all.
 method Logs(child: ?string, lines: ?int) -> (journal: bool, lines: [](child: string, text: string))
