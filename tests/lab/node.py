@@ -111,10 +111,13 @@ class Node:
         return 0
 
     def power_off(self, timeout: float = 90.0) -> None:
-        """`systemctl poweroff`, and wait for its end."""
+        """`systemctl poweroff`, and wait for its end. Raises `AssertionError` after `timeout` seconds."""
         assert self._nspawn is not None
         self.run("systemctl", "poweroff", check=False)  # it may lose its own answer
-        self._nspawn.wait(timeout)
+        try:
+            self._nspawn.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"{self.name} is not off {timeout:g} s after poweroff") from None
         self._off()
 
     def pull_the_plug(self) -> None:

@@ -196,7 +196,7 @@ def test_a_shutdown_of_the_system_has_its_own_limit(node: Callable[..., Node]) -
     service.start()
     plan = service.submit("tree")
     service.until_noted("found 0", "grown")
-    service.node.power_off()
+    service.node.power_off(timeout=45)
     messages = [event["MESSAGE"] for event in service.events("agent_stopping")]
     assert any("shutdown" in message for message in messages), messages
     (stopped,) = [event["MESSAGE"] for event in service.events("agent_stopped")]
