@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from chargehand.supervisor.control import ControlError, query
+from chargehand.supervisor.asking import ControlError, query
 from support.nodes import Node
 from support.others import child, named, running, shell
 from support.programs import until
