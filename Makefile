@@ -6,13 +6,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 SEED ?=
 
-.PHONY: help venv demo test lint unit integration lab bench clean
+.PHONY: help venv demo test lint unit integration lab bench rpm clean
 
 help:
 	@echo "make demo    two nodes on this machine, real work, two failovers (SEED=n repeats one)"
 	@echo "make test    lint, types, unit and integration tests on a real Redis or Valkey"
 	@echo "make lab     the unit on nodes that boot a real systemd (as root)"
 	@echo "make bench   speed beside a peer and beside Redis itself"
+	@echo "make rpm     the package for RHEL 9.4+ and 10, into dist/ (RPM_WHEELS=dir: wheels that are there already)"
 	@echo "make venv    set up $(VENV) for development"
 	@echo "make clean   remove what these made"
 
@@ -52,6 +53,10 @@ bench: venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group bench \
 		|| { echo "chargehand: the peers could not be installed: is a package index reachable? (pip's own words stand above)" >&2; exit 1; }
 	$(BIN)/python -m pytest tests/bench -q -s
+
+# Needs rpmbuild and a python3.12 (PYTHON312=path where it is not on PATH); offline once the wheels are there.
+rpm: venv
+	@$(BIN)/python packaging/rpm/build.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
