@@ -160,13 +160,13 @@ def test_what_must_hold_and_does_not_asks_systemd_for_a_restart(place: Path, ser
         "import sys\n"
         "from chargehand.supervisor.agent import Agent\n"
         "from chargehand.supervisor.main import main\n"
-        "right = Agent._descriptors\n"
+        "right = Agent._ears\n"
         "def deaf(self, child):\n"
         "    found = right(self, child)\n"
         "    if child.name == 'worker' and child.launched.process is not None:\n"
         "        found.pop(child.launched.process.pidfd, None)\n"
         "    return found\n"
-        "Agent._descriptors = deaf\n"
+        "Agent._ears = deaf\n"
         "sys.exit(main(sys.argv[1:]))\n"
     )
     node = Node(place, write_config(place, server.url, node="node-a"), watchdog=0.6, program=[str(broken)])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import select
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,6 +16,7 @@ __all__ = ["Delegation", "Group"]
 
 _MOUNTS = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified"))  # the second: beside controllers of v1
 _LEAF = "agent"  # ours: a group with controllers for its children may hold no process itself
+_CLEAR_TIME = 5.0  # seconds: what hangs in the kernel longer than this may hang for ever
 _OURS = ".child"  # ends the name of every child's group
 
 
@@ -120,9 +122,23 @@ class Delegation:
             with suppress(OSError):
                 os.pread(fd, 256, 0)
 
-    def leftovers(self) -> list[Group]:
-        """Groups of children of an agent before us."""
-        return [Group(path) for path in self._path.glob("*" + _OURS)]
+    def clear(self) -> list[str]:
+        """End what is left of an agent before us, and wait for it. The groups in which something outlived that."""
+        left = [Group(path) for path in self._path.glob("*" + _OURS)]
+        for group in left:
+            with suppress(OSError):
+                group.kill()
+        stubborn = []
+        until = time.monotonic() + _CLEAR_TIME
+        for group in left:
+            poll = select.poll()
+            poll.register(group.fileno(), select.POLLPRI)
+            while not group.empty() and time.monotonic() < until:
+                poll.poll(100)
+            if not group.empty():
+                stubborn.append(str(group))
+            group.remove()
+        return stubborn
 
     def close(self) -> None:
         self._poll.close()

@@ -93,7 +93,9 @@ class Orchestrator:
             try:
                 self._active(line)
             except Deposed as why:
-                log.warning("deposed: epoch %d: %s", self._held.epoch if self._held else 0, why)
+                # Asked to step down, it has let go already.
+                level = logging.WARNING if self._held is not None else logging.INFO
+                log.log(level, "deposed: epoch %d: %s", self._seen, why)
                 self._held = None
                 line.close()
                 self._line = line = self._dialer.line()

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import selectors
 import signal
 import socket
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from enum import IntEnum
 from functools import partial
@@ -15,7 +13,6 @@ from pathlib import Path
 
 from chargehand.config.changes import restart_keys
 from chargehand.config.settings import Settings
-from chargehand.linux import tree
 from chargehand.linux.cgroup import Delegation
 from chargehand.linux.parent import become_subreaper
 from chargehand.notify import Notifier
@@ -35,17 +32,20 @@ from chargehand.supervisor.server import Server
 from chargehand.supervisor.shutdown import SystemState
 from chargehand.supervisor.sockets import checked
 from chargehand.supervisor.spec import Spec
-from chargehand.supervisor.status import NodeReport, is_ready, state_word, status_line
+from chargehand.supervisor.status import NodeReport, state_word
+from chargehand.supervisor.sweeper import Sweeper
+from chargehand.supervisor.telling import Telling
+from chargehand.supervisor.watch import Ear, Watch
 
 __all__ = ["Agent"]
 
-_EXTEND = 10.0  # seconds that each EXTEND_TIMEOUT_USEC asks for
 _SAVE_AGAIN = 10.0  # seconds until the state directory is tried again after it could not be written
+#: Of ours, while they import: with many at once none is soon ready, and the orchestrator comes first.
+_BEGIN_AT_ONCE = (os.cpu_count() or 1) + 2
+_BEGINNING = 1.0  # seconds that one counts, if it is not READY before
 _REMEMBERED = 60.0  # seconds that dropped output is told
 _NOTICES = 6.0  # seconds that death notices get at a stop; what is left waits for our successor
 _LONGEST_INCARNATION = "0" * 16
-
-_Handler = Callable[[float], object]
 
 
 class Phase(IntEnum):
@@ -75,13 +75,13 @@ class Agent:
         self.events = events
         self.started = time.monotonic()
         self._config = config
-        self._notifier = notifier
-        self._watchdog = watchdog / 3
+        self._telling = Telling(notifier, watchdog)
         self._outlet = outlet
         self._runtime_dir = Path(settings.agent.runtime_dir)
         self._runtime_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
         self._memory = Memory(settings.agent.state_dir, events)
         self._deaths = Deaths(self._memory, events)
+        self._sweeper = Sweeper(self._memory, events)
         self._server = Server(settings.agent.state_dir, settings.agent.runtime_dir) if settings.redis.embedded else None
         self._delegation = self._divide()
         self._launcher = Launcher(
@@ -97,12 +97,9 @@ class Agent:
         self._drained_told = False
         self._phase = Phase.RUNNING
         self._notices_until: float | None = None
-        self._ready = False
-        self._told = ""
-        self._told_at = 0.0
-        self._status_due = True
         self._moves_due = True
-        self._ping_at = self._extend_at = self._save_at = 0.0
+        self._held_back = False
+        self._save_at = 0.0
         self._dropped = 0  # bytes of output, when it was looked at last
         self._dropped_until = 0.0  # it is told until then
         self._signals: list[int] = []
@@ -110,16 +107,14 @@ class Agent:
         self._read_again = False
         self._rejected = ""
         self._system: SystemState | None = None
-        self._selector = selectors.DefaultSelector()
-        self._watched: dict[object, dict[int, tuple[int, _Handler]]] = {}
+        self._watch = Watch()
         self._keys = 0
-        self._killed: set[int] = set()  # what a dead child left, until it is gone
         self.children: list[Child] = []
         self._specs: list[Spec] = []
         self._adopt(settings)
         self.requests = Requests(self)
         self._control = Control(socket_path(settings.agent.runtime_dir), self.requests.serve, self._watch_connections)
-        self._watch(self._control, {self._control.fileno(): (selectors.EVENT_READ, lambda _: self._control.accept())})
+        self._watch.set(self._control, {self._control.fileno(): Ear(lambda _: self._control.accept())})
 
     def _divide(self) -> Delegation | None:
         """Take possession of our control group, if it is ours."""
@@ -131,10 +126,8 @@ class Agent:
         except OSError as error:
             self.events.say("cgroup_failed", reason=error)
             return None
-        for group in found.leftovers():
-            with suppress(OSError):
-                group.kill()
-            group.remove()
+        for stubborn in found.clear():
+            self.events.say("cgroup_failed", reason=f"{stubborn} is not empty after SIGKILL")
         return found
 
     # -- what is wanted ---------------------------------------------------------------------------
@@ -159,15 +152,15 @@ class Agent:
 
     def changed(self) -> None:
         """What is wanted, or what is there, is not what it was."""
-        self._moves_due = self._status_due = True
+        self._moves_due = True
+        self._telling.changed()
 
     def _move(self, now: float) -> None:
         """Bring what runs to what is wanted."""
         while self._moves_due:
             self._moves_due = False
             for child in [one for one in self.children if one.state is State.STOPPED]:
-                self._watch(child, {})
-                del self._watched[child]
+                self._watch.set(child, {})
                 self.children.remove(child)
             children = {child.key: child for child in self.children}
             for move in next_moves(
@@ -184,12 +177,24 @@ class Agent:
                     child.handle(Event.DRAIN, now)
                 else:
                     children[move.key].handle(Event.STOP, now)
+        self._admit(now)
+
+    def _admit(self, now: float) -> None:
+        """Who may start when its time has come: what it comes after is there, and not too many begin at once."""
         wanted = {spec.name: spec for spec in self.wanted}
         past = {child.name for child in self.children if child.state is State.READY or child.restarts.total}
+        begin = [child for child in self.children if child.spec.own and child.state is State.STARTING]
+        room = _BEGIN_AT_ONCE - sum(now - child.since < _BEGINNING for child in begin)
+        self._held_back = False
         for child in self.children:
-            if child.state is State.IDLE:
-                waits = starts_after(child.spec, wanted) - past
-                child.may_start = not waits and not self._has_predecessor(child.name)
+            if child.state is not State.IDLE:
+                continue
+            waits = starts_after(child.spec, wanted) - past
+            child.may_start = not waits and not self._has_predecessor(child.name)
+            if child.may_start and child.spec.own and child.due <= now:
+                room -= 1
+                child.may_start = room >= 0
+                self._held_back |= room < 0
 
     def _add(self, spec: Spec, now: float) -> None:
         self._keys += 1
@@ -225,37 +230,22 @@ class Agent:
 
     def _on_changed(self, child: Child) -> None:
         self.changed()
-        self._watch(child, self._descriptors(child))
+        self._watch.set(child, self._ears(child))
 
     # -- descriptors ------------------------------------------------------------------------------
 
-    def _descriptors(self, child: Child) -> dict[int, tuple[int, _Handler]]:
+    def _ears(self, child: Child) -> dict[int, Ear]:
         launched = child.launched
-        wanted: dict[int, tuple[int, _Handler]] = {}
+        ears: dict[int, Ear] = {}
         if launched.process is not None and child.running:
-            wanted[launched.process.pidfd] = selectors.EVENT_READ, child.exited
+            ears[launched.process.pidfd] = Ear(child.exited)
         if launched.receiver is not None:
-            wanted[launched.receiver.fileno()] = selectors.EVENT_READ, child.notified
+            ears[launched.receiver.fileno()] = Ear(child.notified)
         if launched.output is not None and launched.output.fileno() >= 0:
-            wanted[launched.output.fileno()] = selectors.EVENT_READ, child.printed
+            ears[launched.output.fileno()] = Ear(child.printed)
         if launched.link is not None:
-            more = selectors.EVENT_WRITE if launched.link.sending else 0
-            wanted[launched.link.fileno()] = selectors.EVENT_READ | more, lambda _: self._heard(child)
-        return wanted
-
-    def _watch(self, owner: object, wanted: dict[int, tuple[int, _Handler]]) -> None:
-        """Have the selector look at exactly these descriptors of an owner."""
-        have = self._watched.get(owner, {})
-        for fd in have.keys() - wanted.keys():
-            # Closed descriptors have left the kernel's set by themselves, but not the selector's.
-            if fd in self._selector.get_map():
-                self._selector.unregister(fd)
-        for fd, (mask, handler) in wanted.items():
-            if fd in have and fd in self._selector.get_map():
-                self._selector.modify(fd, mask, handler)
-            else:
-                self._selector.register(fd, mask, handler)
-        self._watched[owner] = wanted
+            ears[launched.link.fileno()] = Ear(lambda _: self._heard(child), writing=launched.link.sending)
+        return ears
 
     def _heard(self, child: Child) -> None:
         sending = child.launched.link is not None and child.launched.link.sending
@@ -265,13 +255,10 @@ class Agent:
             self._on_changed(child)
 
     def _watch_connections(self) -> None:
-        self._watch(
+        self._watch.set(
             self.requests,
             {
-                one.fileno(): (
-                    (selectors.EVENT_READ if one.hearing else 0) | (selectors.EVENT_WRITE if one.sending else 0),
-                    partial(self._turn_connection, one),
-                )
+                one.fileno(): Ear(partial(self._turn_connection, one), reading=one.hearing, writing=one.sending)
                 for one in self._control.connections
             },
         )
@@ -286,7 +273,7 @@ class Agent:
         """Until SIGTERM or SIGINT, and everything has ended."""
         if self._delegation is not None:
             delegation = self._delegation
-            self._watch(delegation, {delegation.fileno(): (selectors.EVENT_READ, lambda _: delegation.changed())})
+            self._watch.set(delegation, {delegation.fileno(): Ear(lambda _: delegation.changed())})
         else:
             become_subreaper()
         wake_read, wake_write = socket.socketpair()
@@ -295,32 +282,33 @@ class Agent:
         signal.set_wakeup_fd(wake_write.fileno(), warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda got, _: self._signals.append(got))
-        self._watch(wake_read, {wake_read.fileno(): (selectors.EVENT_READ, lambda _: wake_read.recv(4096))})
+        self._watch.set(wake_read, {wake_read.fileno(): Ear(lambda _: wake_read.recv(4096))})
         self._wake = wake_read
         while self._phase is not Phase.ENDED:
             self._turn()
         self._control.close()
-        self._notifier.send("STATUS=stopped")
+        self._telling.stopped()
         self.events.say("agent_stopped")
 
     def _turn(self) -> None:
         now = time.monotonic()
-        self._sweep(now)
+        if self._sweeper.sweep(self.children, self._known(), now):
+            self._moves_due = True
         self._move(now)
         for child in self.children:
             child.tick(now)
         self._move(now)
-        self._reap_orphans()
+        self._sweeper.reap(self._known())
         if self._memory.trouble and now >= self._save_at:
             self._save_at = now + _SAVE_AGAIN
             self._memory.retry()
-            self._status_due = True
+            self._telling.changed()
         if self._outlet.dropped != self._dropped:
             self._dropped, self._dropped_until = self._outlet.dropped, now + _REMEMBERED
-            self._status_due = True
+            self._telling.changed()
         elif self._dropped_until and now >= self._dropped_until:
             self._dropped_until = 0.0
-            self._status_due = True
+            self._telling.changed()
         self._deaths.tick(now, self.children)
         if self._phase is Phase.STOPPING:
             self._moves_due = True
@@ -331,9 +319,7 @@ class Agent:
         self._tell(now)
         if self._phase is Phase.ENDED:
             return
-        for key, _ in self._selector.select(self._sleep(now)):
-            if self._selector.get_map().get(key.fd) is key:  # not closed by one before it
-                key.data(time.monotonic())
+        self._watch.turn(self._sleep(now))
         while self._signals:
             self._on_signal(self._signals.pop(0), time.monotonic())
         if self._reading is not None and time.monotonic() >= self._reading.until:
@@ -344,13 +330,10 @@ class Agent:
             return 0.0
         times = [child.next_tick(now) for child in self.children]
         times.append(self._deaths.next_tick(now))
-        if self._watchdog:
-            times.append(self._ping_at - now)
-        if not self._ready:
+        times += self._telling.next(now)
+        if not self._telling.ready:
             times.append(min(1.0, max(0.0, self.started + self.settings.agent.ready_timeout - now)) + 0.001)
-        if self._status_due:
-            times.append(max(0.0, self._told_at + 1.0 - now))
-        if self._memory.previous:
+        if self._memory.previous or self._held_back:
             times.append(0.1)
         if self._dropped_until:
             times.append(self._dropped_until - now)
@@ -362,69 +345,11 @@ class Agent:
             times.append(0.2)
         return max(0.0, min(times, default=3600.0))
 
-    # -- what the dead leave ----------------------------------------------------------------------
-
     def _known(self) -> set[int]:
         """Processes that are ours by name, not by inheritance."""
         known = {child.pid for child in self.children}
         known.update(one.pid for one in (self._reading, self._system) if one is not None)
         return known
-
-    def _reap_orphans(self) -> None:
-        """What a dead child left behind ends as our zombie (we are the subreaper)."""
-        known = self._known()
-        while True:
-            try:
-                found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            except ChildProcessError:
-                return
-            if found is None or found.si_pid in known:
-                return  # one of ours is reaped where its status is read
-            os.waitpid(found.si_pid, os.WNOHANG)
-
-    def _sweep(self, now: float) -> None:
-        """End what is left of children that died, of ours and of the agent before us; then their death counts."""
-        dead = [child for child in self.children if child.sweeping]
-        if dead:
-            left = self._left({child.incarnation for child in dead if child.launched.group is None})
-            for child in dead:
-                if child.incarnation not in left and "" not in left:
-                    child.swept(now)
-        if self._memory.previous:
-            self._sweep_previous()
-
-    def _left(self, incarnations: set[str]) -> set[str]:
-        """Those that something still carries; it gets SIGKILL. "" stands for what cannot be told yet."""
-        if not incarnations:
-            return set()
-        self._reap_orphans()
-        found = tree.orphans(self._known())
-        if found is None:  # the kernel does not list children
-            found = dict(tree.marked(incarnations))
-        left = set()
-        for pid, mark in found.items():
-            if mark is None:
-                left.add("")
-            elif mark in incarnations or pid in self._killed:
-                tree.kill(pid)
-                self._killed.add(pid)
-                left.add(mark)
-        self._killed &= found.keys()
-        return left
-
-    def _sweep_previous(self) -> None:
-        """Once, at our start: the children of the agent before us, and what they started."""
-        previous = list(self._memory.previous)
-        marked = tree.marked(set(previous))
-        for incarnation in previous:
-            left = {pid for pid, mark in marked.items() if mark == incarnation}
-            left |= self._memory.survivors(incarnation)  # a server writes over its environment: no mark
-            for pid in left:
-                tree.kill(pid)
-            if not left:
-                self.events.say("previous_gone", incarnation=incarnation)
-                self._memory.buried(incarnation)
-                self._moves_due = True
 
     # -- signals ----------------------------------------------------------------------------------
 
@@ -437,9 +362,8 @@ class Agent:
     def _stop(self, why: str, now: float) -> None:
         self._phase = Phase.STOPPING
         self.events.say("agent_stopping", signal=why)
-        self._notifier.send("STOPPING=1")
         self.changed()
-        self._told_at = self._extend_at = 0.0
+        self._telling.stopping()
         for child in self.children:
             child.limit_drain(now, float(self.settings.agent.stop_timeout))
         if "INVOCATION_ID" in os.environ:
@@ -447,11 +371,11 @@ class Agent:
                 self._system = SystemState()
             except OSError:
                 return
-            self._watch(self._system, {self._system.fileno(): (selectors.EVENT_READ, self._on_system_state)})
+            self._watch.set(self._system, {self._system.fileno(): Ear(self._on_system_state)})
 
     def _on_system_state(self, now: float) -> None:
         assert self._system is not None
-        self._watch(self._system, {})
+        self._watch.set(self._system, {})
         if self._system.stopping():
             limit = min(float(self.settings.agent.shutdown_timeout), float(self.settings.agent.stop_timeout))
             self.events.say("agent_stopping", system="shutdown", stop_timeout=f"{limit:g}s")
@@ -475,22 +399,20 @@ class Agent:
         if self._reading is not None:
             self._read_again = True
             return
-        if self._ready:
-            self._notifier.send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        self._telling.reloading(time.monotonic_ns() // 1000)
         try:
             self._reading = Reading(self._config)
         except OSError as error:
             self._reject([f"the configuration could not be read: {error}"])
             return
-        self._watch(self._reading, {self._reading.fileno(): (selectors.EVENT_READ, self._on_read)})
+        self._watch.set(self._reading, {self._reading.fileno(): Ear(self._on_read)})
 
     def _on_read(self, _: float) -> None:
         reading = self._reading
         assert reading is not None
         if not reading.receive():
             return
-        self._watch(reading, {})
-        del self._watched[reading]
+        self._watch.set(reading, {})
         self._reading = None
         if self._read_again:
             self._read_again = False
@@ -525,14 +447,8 @@ class Agent:
         self.requests.reloaded([], problems)
 
     def _reloaded(self) -> None:
-        """systemd is told before whoever asked: `systemctl reload` shows the new status at once."""
         self.changed()
-        if self._ready:
-            self._told_at = 0.0
-            now = time.monotonic()
-            line = status_line(self._report(now))
-            self._told, self._told_at = line, now
-            self._notifier.send("READY=1", f"STATUS={line}")
+        self._telling.reloaded(time.monotonic(), self.report())
 
     # -- drain ------------------------------------------------------------------------------------
 
@@ -557,73 +473,42 @@ class Agent:
         """The time of day of a monotonic time."""
         return time.time() - (time.monotonic() - moment)
 
-    def _report(self, now: float) -> NodeReport:
+    def report(self) -> NodeReport:
         dropped = f"{self._dropped} bytes of output dropped: nobody reads it" if self._dropped_until else ""
         troubles = [self._memory.trouble, self._rejected, dropped]
         return NodeReport(
             children=[child.report(self.wall) for child in self.children],
             embedded=self.settings.redis.embedded,
-            waited=now - self.started,
+            waited=time.monotonic() - self.started,
             ready_timeout=float(self.settings.agent.ready_timeout),
-            was_ready=self._ready,
-            stopping=self._phase is not Phase.RUNNING,
+            was_ready=self._telling.ready,
+            stopping=self.stopping,
             drain=str(self.drain) if self.drain is not None else "",
             troubles=[one for one in troubles if one],
         )
 
-    def report(self) -> NodeReport:
-        return self._report(time.monotonic())
-
     def _tell(self, now: float) -> None:
-        if self._ready and not self._status_due and not self._due(now):
+        if not self._telling.due(now, stopping=self.stopping):
             return
-        lines: list[str] = []
-        report = self._report(now)
-        if not self._ready and self._phase is Phase.RUNNING and is_ready(report):
-            self._ready = True
-            self._status_due = True
-            self._told_at = 0.0
-            report = self._report(now)
-            lines.append("READY=1")
+        report = self.report()
+        broken = self._broken()
+        if broken:
+            self.events.say("agent_broken", reason=broken)
+        was_ready = self._telling.ready
+        self._telling.tell(now, report, broken)
+        if self._telling.ready and not was_ready:
             self.events.say("agent_ready", after=f"{now - self.started:.2f}s", state=state_word(report))
         if report.drained and not self._drained_told:
             self._drained_told = True
             self.events.say("drained", by=self.drain.by if self.drain is not None else "")
-        if (self._status_due and now - self._told_at >= 1.0) or not self._told:
-            self._status_due = False
-            line = status_line(report)
-            if line != self._told:
-                self._told, self._told_at = line, now
-                lines.append(f"STATUS={line}")
-        # Only before READY and after STOPPING: it moves the watchdog's deadline too.
-        if (not self._ready or self._phase is not Phase.RUNNING) and now >= self._extend_at:
-            self._extend_at = now + _EXTEND / 3
-            lines.append(f"EXTEND_TIMEOUT_USEC={round(_EXTEND * 1_000_000)}")
-        if self._watchdog and now >= self._ping_at:
-            # On a grid, as the children's pings: one wake-up serves them all.
-            self._ping_at = (now // self._watchdog + 1) * self._watchdog
-            broken = self._broken()
-            if broken:
-                self.events.say("agent_broken", reason=broken)
-                lines += [f"STATUS=broken: {broken}", "WATCHDOG=trigger"]
-            else:
-                lines.append("WATCHDOG=1")
-        self._notifier.send(*lines)
-
-    def _due(self, now: float) -> bool:
-        """Something is to be told although nothing has changed."""
-        return (bool(self._watchdog) and now >= self._ping_at) or (
-            self._phase is not Phase.RUNNING and now >= self._extend_at
-        )
 
     def _broken(self) -> str:
         """What must hold while this loop turns, and does not: then only a restart helps. Empty: all is well."""
-        watched = self._selector.get_map()
-        if self._control.fileno() not in watched or self._wake.fileno() not in watched:
+        if not self._watch.hears(self._control.fileno()) or not self._watch.hears(self._wake.fileno()):
             return "the control socket or the signals are not heard"
         for child in self.children:
             process = child.launched.process
-            if child.running and (process is None or process.pidfd not in watched):
+            if child.running and (process is None or not self._watch.hears(process.pidfd)):
                 return f"the end of {child.name} would not be noticed"
         return ""
 

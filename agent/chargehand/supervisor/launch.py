@@ -14,6 +14,7 @@ import msgspec
 from chargehand import link as links
 from chargehand.link import Link
 from chargehand.linux.cgroup import Delegation, Group
+from chargehand.linux.parent import become_subreaper
 from chargehand.linux.spawn import Process, spawn
 from chargehand.linux.tree import MARK
 from chargehand.notify import Receiver
@@ -165,6 +166,7 @@ class Launcher:
             return self._delegation.make(f"{spec.name}.{incarnation}")
         except OSError as error:
             self._events.say("cgroup_failed", child=spec.name, reason=error)
+            become_subreaper()  # what it leaves outside its process group comes to us instead
             return None
 
     def _place(self, spec: Spec, launched: Launched) -> None:
@@ -174,6 +176,7 @@ class Launcher:
         if group is not None and not self._allowed(spec, "control group", lambda: group.add(process.pid)):
             group.remove()
             launched.group = None
+            become_subreaper()
         elif group is not None and spec.memory_max:
             group.limit_memory(spec.memory_max)
         for name, value in spec.limits:

@@ -44,6 +44,7 @@ def main(argv: list[str]) -> int:
     outlet = Outlet()
     events = Events(lambda line: outlet.line("agent", line), journal=outlet.journal)
     signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGHUP, lambda *_: None)  # what it asks for is under way
     try:
         settings = read_now(config)
     except Refused as refused:

@@ -44,12 +44,13 @@ class Outlet:
         if self._terminal is not None:
             self._terminal.show(name, text)
             return
-        data = f"{name}: {text}".encode(errors="replace")[: _PIPE - 1] + b"\n"
-        if not self._poll.poll(0):
-            self.dropped += len(data)
-            return
-        with suppress(OSError):
-            os.write(2, data)
+        data = f"{name}: {text}\n".encode(errors="replace")
+        for at in range(0, len(data), _PIPE):
+            if not self._poll.poll(0):
+                self.dropped += len(data) - at
+                return
+            with suppress(OSError):
+                os.write(2, data[at : at + _PIPE])
 
 
 class Output:

@@ -5,26 +5,49 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from chargehand import __version__
+from chargehand.config.settings import Settings
 from chargehand.linux import tree
 from chargehand.linux.capabilities import may_change_user
+from chargehand.supervisor.child import Child
 from chargehand.supervisor.control import Call, ControlError
 from chargehand.supervisor.drain import Drain
+from chargehand.supervisor.events import Events
 from chargehand.supervisor.interface import NAME
 from chargehand.supervisor.life import State
 from chargehand.supervisor.roster import answers_to
-from chargehand.supervisor.status import state_word, status_causes, status_line
-
-if TYPE_CHECKING:
-    from chargehand.supervisor.agent import Agent
-    from chargehand.supervisor.child import Child
+from chargehand.supervisor.spec import Spec
+from chargehand.supervisor.status import NodeReport, state_word, status_causes, status_line
 
 __all__ = ["Requests"]
 
 _LINES = 50  # of each child, when nobody says how many
 _READS = {"Status", "Events", "Logs"}
+
+
+class Agent(Protocol):
+    """What requests need of the agent."""
+
+    settings: Settings
+    events: Events
+    children: list[Child]
+    drain: Drain | None
+    started: float  # monotonic
+
+    @property
+    def wanted(self) -> list[Spec]: ...
+    @property
+    def stopping(self) -> bool: ...
+    @property
+    def journal(self) -> bool: ...
+    def report(self) -> NodeReport: ...
+    def wall(self, moment: float) -> float: ...
+    def changed(self) -> None: ...
+    def reload(self) -> None: ...
+    def start_drain(self, drain: Drain) -> None: ...
+    def end_drain(self, by: str) -> None: ...
 
 
 class Requests:
@@ -230,8 +253,7 @@ class Requests:
                 self._agent.start_drain(Drain(call.actor, round(time.time(), 3), reason))
             except OSError as error:
                 raise ControlError(
-                    f"the drain cannot be kept over a restart, so nothing is drained: "
-                    f"{error.filename}: {os.strerror(error.errno or 0)}"
+                    f"the drain cannot be kept over a restart, so nothing is drained: {self._where(error)}"
                 ) from error
         report = self._agent.report()
         answer = {"state": state_word(report), "running": report.busy}
@@ -248,8 +270,12 @@ class Requests:
         try:
             self._agent.end_drain(call.actor)
         except OSError as error:
-            raise ControlError(f"{error.filename}: {os.strerror(error.errno or 0)}") from error
+            raise ControlError(self._where(error)) from error
         call.reply({})
+
+    def _where(self, error: OSError) -> str:
+        """A failed write names no file."""
+        return f"{error.filename or self._agent.settings.agent.state_dir}: {os.strerror(error.errno or 0)}"
 
     def _refuse_while_stopping(self) -> None:
         if self._agent.stopping:
