@@ -595,3 +595,18 @@ def test_every_command_of_the_agent_is_documented() -> None:
         done = subprocess.run([*COMMAND, command, "--help"], capture_output=True, text=True, timeout=60, check=True)
         assert "Exit code:" in done.stdout, command
         assert f"`chargehand {command}" in page, command
+
+
+def test_status_of_a_node_whose_configuration_has_become_bad(start_node: StartNode) -> None:
+    """The agent goes on with the one before, and is shown; what is wrong is told too."""
+    node = start_node("node-a")
+    node.until_whole()
+    node.config.write_text(node.config.read_text() + '[[worker]]\nname = "more"\nthreads = "many"\n')
+    done = run(node, "status")
+    assert done.returncode == 78
+    assert "agent    node-a: active (epoch 1)" in done.stdout
+    assert f"chargehand: {node.config}:" in done.stderr
+    assert 'worker "more": threads: found "many"' in done.stderr
+    answer = json.loads(run(node, "status", "--json").stdout)
+    assert answer["agent"]["state"] == "active"
+    assert len(answer["problems"]) == 1

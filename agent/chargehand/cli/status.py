@@ -13,6 +13,7 @@ import click
 from chargehand.cli.options import config_option, json_option, loaded, print_json, reachable
 
 if TYPE_CHECKING:
+    from chargehand.config.problems import Problem
     from chargehand.store.census import Census, Seen
 
 __all__ = ["status"]
@@ -29,13 +30,18 @@ def status(*, as_json: bool) -> int:
     Below it what this node's agent knows: why it is degraded, who drained it, its children with their memory and
     restarts. It is there when Redis is away too.
 
-    Exit code: 0 when an orchestrator is active, 1 when none is, 2 when Redis cannot be reached.
+    Exit code: 0 when an orchestrator is active, 1 when none is, 2 when Redis cannot be reached, 78 when the
+    configuration is refused as it stands now (the agent that runs goes on with the one before, and is shown).
     """
+    from chargehand.config.load import ConfigError
     from chargehand.store.census import take_census
     from chargehand.store.connection import Dialer, Unavailable
     from chargehand.store.keys import Keys
 
-    settings = reachable(loaded().settings)
+    try:
+        settings = reachable(loaded().settings)
+    except ConfigError as error:
+        return _refused(error.problems, as_json=as_json)
     executor = settings.executor.name
     local, silence = _local()
     try:
@@ -57,12 +63,27 @@ def status(*, as_json: bool) -> int:
     return 0 if census.lease_token else 1
 
 
+def _refused(problems: list[Problem], *, as_json: bool) -> int:
+    local, silence = _local()
+    if as_json:
+        print_json({"problems": [str(problem) for problem in problems], "agent": local})
+        return 78
+    _print_local(local, silence)
+    sys.stdout.flush()
+    for problem in problems:
+        print(f"chargehand: {problem}", file=sys.stderr)
+    return 78
+
+
 def _local() -> tuple[dict[str, Any] | None, str]:
     """What the agent of this node says; else why it says nothing."""
     from chargehand.cli.agent import ControlError, ask
+    from chargehand.config.problems import ConfigError
 
     try:
         return ask("Status", timeout=2.0), ""
+    except ConfigError:
+        return None, "no file says where it listens"
     except ControlError as error:
         return None, str(error)
 
