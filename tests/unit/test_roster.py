@@ -45,7 +45,7 @@ def spec(name: str, variant: int = 0) -> Spec:
     return Spec(name=name, kind="worker", crew="w", settings=settings_)
 
 
-NAMES = ("redis", "orchestrator", "w-1", "w-2", "w-3", *AFTER)
+NAMES = ("redis", "orchestrator", "w", "w-1", "w-2", "w-3", *AFTER)
 
 
 class Child:
@@ -183,6 +183,10 @@ class Node(RuleBasedStateMachine):
         if child.spec.own and child.state is State.READY:
             assert move.do is Do.DRAIN, "one of ours that serves is never just ended"
             target = next((one for one in self.wanted if one.name == child.spec.name), None)
+            wants_its_group = [one for one in self.wanted if one.crew and one.crew == child.spec.crew]
+            if target is None and wants_its_group:
+                serving = [one for one in others if one.state is State.READY and not one.stale]
+                assert any(one.spec in wants_its_group for one in serving), "its group goes on serving"
             if target is not None:
                 assert any(one.spec == target and not one.stale and one.state is State.READY for one in others), (
                     "its successor serves"
@@ -326,6 +330,15 @@ def test_a_later_one_in_replacement_keeps_an_earlier_one_waiting() -> None:
         Present(2, W2, State.STARTING),
     ]
     assert moved([W1, W2], here) == []
+
+
+def test_group_of_another_size_goes_on_serving() -> None:
+    """Processes of a larger group have other names: the old one drains when the first of them is READY."""
+    alone = spec("w")
+    assert moved([W1, W2], present((alone, State.READY))) == [(Do.START, "w-1"), (Do.START, "w-2")]
+    assert moved([W1, W2], present((alone, State.READY), (W1, State.STARTING), (W2, State.IDLE))) == []
+    assert moved([W1, W2], present((alone, State.READY), (W1, State.READY), (W2, State.IDLE))) == [(Do.DRAIN, "w")]
+    assert moved([], present((alone, State.READY))) == [(Do.DRAIN, "w")]
 
 
 def test_what_serves_no_more_is_replaced_without_waiting() -> None:
