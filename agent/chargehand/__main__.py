@@ -8,6 +8,7 @@ from importlib import import_module
 _PROGRAMS = {
     "agent": "chargehand.supervisor.main",
     "read-config": "chargehand.config.reader",  # for the agent
+    "probe-modules": "chargehand.cli.probe",  # for `config check`
     "orchestrator": "chargehand.orchestrator.main",
     "worker": "chargehand.worker.main",
 }

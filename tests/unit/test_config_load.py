@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chargehand.config.load import ConfigError, Loaded, load
+from chargehand.config.load import ConfigError, Loaded, directories, load
 from chargehand.config.plain import from_builtins, to_builtins
 from chargehand.config.settings import (
     ActionSettings,
@@ -53,6 +53,20 @@ def test_a_url_is_enough(write: Write) -> None:
     found = load(write('[redis]\nurl = "redis://redis.example.com"\n'))
     assert not found.settings.redis.embedded
     assert found.settings.redis.url == "redis://redis.example.com"
+
+
+@pytest.mark.parametrize(
+    ("file", "own"),
+    [
+        ("/etc/chargehand/chargehand.toml", ""),
+        ("/etc/chargehand/blue.toml", "-blue"),
+        ("/etc/chargehand/blue.toml20261124-7-x", ""),  # a copy that somebody has checked
+        ("/srv/blue.toml", ""),
+    ],
+)
+def test_a_further_instance_has_directories_of_its_own(file: str, own: str) -> None:
+    found = directories(Path(file))
+    assert found == {"state_dir": f"/var/lib/chargehand{own}", "runtime_dir": f"/run/chargehand{own}"}
 
 
 def test_everything_at_once(write: Write) -> None:

@@ -33,7 +33,6 @@ __all__ = [
     "unit_name",
 ]
 
-_HOME = Path("/etc/chargehand")
 _RUNTIME_DIR = re.compile(r"""^[^#\n]*\bruntime_dir\s*=\s*(["'])(?P<path>/[^"']*)\1""", re.MULTILINE)
 
 
@@ -65,9 +64,10 @@ def agent_socket() -> Path:
         if not texts:
             raise
         said = [found["path"] for text in texts for found in _RUNTIME_DIR.finditer(text)]
-        from chargehand.config.settings import AgentSettings
+        from chargehand.config.files import config_path
+        from chargehand.config.load import directories
 
-        runtime_dir = said[-1] if said else AgentSettings().runtime_dir
+        runtime_dir = said[-1] if said else directories(config_path(None)[0])["runtime_dir"]
     return socket_path(runtime_dir)
 
 
@@ -86,12 +86,10 @@ def _texts() -> Iterator[str]:
 
 def unit_name() -> str:
     """The systemd unit of the agent with this configuration."""
-    from chargehand.config.files import DEFAULT, config_path
+    from chargehand.config.files import config_path, instance
 
-    main, _ = config_path(None)
-    if main.parent == _HOME and main.suffix == ".toml" and main.name != DEFAULT.name:
-        return f"chargehand@{main.stem}.service"
-    return "chargehand.service"
+    name = instance(config_path(None)[0])
+    return f"chargehand@{name}.service" if name else "chargehand.service"
 
 
 # -- asking ---------------------------------------------------------------------------------------

@@ -11,10 +11,11 @@ import os
 import selectors
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
+
+from chargehand.program import own_argv
 
 __all__ = ["LIMIT", "Probed", "probe"]
 
@@ -57,8 +58,7 @@ def probe(path: Sequence[str], modules: Sequence[str], limit: float = LIMIT) -> 
 def _run(path: Sequence[str], modules: Sequence[str], deadline: float) -> tuple[list[dict[str, Any]], int | None]:
     """What one process answered, and its exit status: None when it was out of time."""
     process = subprocess.Popen(
-        # -P: the directory that the check is called from is not where workers find modules.
-        [sys.executable, "-P", "-m", "chargehand.cli.probe"],
+        own_argv("probe-modules"),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -1,4 +1,4 @@
-"""`python -m chargehand.cli.probe`: import modules in a process that can be thrown away.
+"""`chargehand probe-modules`: import modules in a process that can be thrown away.
 
 Asked on stdin, one JSON object: `{"path": [...], "modules": [...]}`. Answered on stdout, one JSON object a
 line: `{"module": NAME, "error": TEXT or null, "actions": [...]}` for each module as soon as it is known, with
@@ -18,7 +18,7 @@ from typing import Any
 __all__ = ["main"]
 
 
-def main() -> None:
+def main(words: list[str]) -> int:  # noqa: ARG001 - the signature of our programs
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     nowhere = os.open(os.devnull, os.O_RDWR)
     asked = json.load(sys.stdin)
@@ -61,7 +61,3 @@ def _said(error: BaseException) -> str:
         if not frame.filename.startswith("<frozen") and frame.filename not in {__file__, importlib.__file__}
     ]
     return f"{said} ({theirs[-1].filename}:{theirs[-1].lineno})" if theirs else said
-
-
-if __name__ == "__main__":
-    main()

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from chargehand.config.lines import locate
 from chargehand.config.problems import NAMED, ConfigError, KeyPath, Problem, shown
 
-__all__ = ["DEFAULT", "Merged", "config_path", "drop_in_directory", "is_one_value", "merge", "origin"]
+__all__ = ["DEFAULT", "Merged", "config_path", "drop_in_directory", "instance", "is_one_value", "merge", "origin"]
 
 DEFAULT = Path("/etc/chargehand/chargehand.toml")
 
@@ -54,6 +54,15 @@ def config_path(given: str | Path | None) -> tuple[Path, bool]:
     """The main file, and whether somebody named it (then it must exist)."""
     named = given or os.environ.get("CHARGEHAND_CONFIG")
     return (Path(named).absolute(), True) if named else (DEFAULT, False)
+
+
+def instance(main: Path) -> str:
+    """What the unit of this file is an instance of: NAME for /etc/chargehand/NAME.toml, "" for every other file.
+
+    `chargehand@NAME.service` serves it beside `chargehand.service`, with directories of its own.
+    """
+    other = main.parent == DEFAULT.parent and main.suffix == ".toml" and main.name != DEFAULT.name
+    return main.stem if other else ""
 
 
 def drop_in_directory(main: Path) -> Path:

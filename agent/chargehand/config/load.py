@@ -12,13 +12,13 @@ from typing import Annotated, Any, Literal, NamedTuple
 import msgspec
 from msgspec import Meta, Struct
 
-from chargehand.config.files import Merged, Origins, is_one_value, merge, origin
+from chargehand.config.files import Merged, Origins, config_path, instance, is_one_value, merge, origin
 from chargehand.config.plain import decode_quantity, from_builtins
 from chargehand.config.problems import NAMED, ConfigError, KeyPath, Problem, shown
 from chargehand.config.rules import ANY, broken_rules, inputs_of
-from chargehand.config.settings import Duration, LogPattern, Name, Settings, Size
+from chargehand.config.settings import AgentSettings, Duration, LogPattern, Name, Settings, Size
 
-__all__ = ["ConfigError", "Loaded", "load"]
+__all__ = ["ConfigError", "Loaded", "directories", "load"]
 
 
 class Loaded(NamedTuple):
@@ -42,6 +42,7 @@ def load(path: str | Path | None = None) -> Loaded:
     faults = _faults(merged)
     data = _sound(merged.data, faults)
     data["node"] = {"name": _host_name(), **data.get("node", {})}
+    data["agent"] = {**directories(config_path(path)[0]), **data.get("agent", {})}
     data["redis"] = dict(data.get("redis", {}))
     if "url" not in data["redis"]:
         data["redis"].setdefault("embedded", True)
@@ -61,6 +62,17 @@ def load(path: str | Path | None = None) -> Loaded:
     if problems:
         raise ConfigError(sorted(problems, key=lambda problem: (str(problem.file), problem.line or 0)))
     return Loaded(settings, merged.origins, merged.files)
+
+
+def directories(main: Path) -> dict[str, str]:
+    """`state_dir` and `runtime_dir` where the files do not name them: as in the unit that runs this configuration.
+
+    They follow from the file's name, not from what systemd says in the environment, so that commands find them too.
+    """
+    name = instance(main)
+    default = AgentSettings()
+    own = f"-{name}" if name else ""
+    return {"state_dir": default.state_dir + own, "runtime_dir": default.runtime_dir + own}
 
 
 _HINTS = typing.get_type_hints(Settings, include_extras=True)

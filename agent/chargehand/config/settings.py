@@ -189,6 +189,7 @@ class AgentSettings(Struct, frozen=True, forbid_unknown_fields=True):
     ready_timeout: Duration = Duration(10)  # READY without Redis after this long; below TimeoutStartSec
     stop_timeout: Duration = Duration(25)  # what running steps get at a stop; below TimeoutStopSec
     shutdown_timeout: Duration = Duration(10)  # the same when the whole system goes down
+    # The loader appends -NAME to both for /etc/chargehand/NAME.toml, as chargehand@NAME.service does.
     state_dir: str = "/var/lib/chargehand"
     runtime_dir: str = "/run/chargehand"
 

@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -16,6 +15,7 @@ import psutil
 
 from chargehand.config.load import load
 from chargehand.config.settings import Settings
+from chargehand.program import own_argv
 from chargehand.supervisor.asking import ControlError, query
 from chargehand.supervisor.server import Server
 
@@ -61,7 +61,7 @@ class Node:
         self.log = directory / f"{name}.log"
         with self.log.open("ab") as log:
             self.agent = subprocess.Popen(
-                [sys.executable, "-m", "chargehand", "agent", "--config", str(self.config)],
+                own_argv("agent", "--config", str(self.config)),
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -16,7 +16,7 @@ import msgspec
 from chargehand.config.plain import from_builtins
 from chargehand.config.settings import Settings
 from chargehand.linux.spawn import Process, said, spawn
-from chargehand.supervisor.roster import own_argv
+from chargehand.program import own_argv
 
 __all__ = ["Reading", "Refused"]
 

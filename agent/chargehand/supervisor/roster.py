@@ -8,7 +8,6 @@ halfway.
 from __future__ import annotations
 
 import signal
-import sys
 from collections.abc import Mapping, Sequence
 from enum import Enum, auto
 from typing import Any
@@ -18,6 +17,7 @@ from msgspec import Struct
 
 from chargehand.config.plain import to_builtins
 from chargehand.config.settings import Limits, LogPattern, ProgramSettings, Settings, WorkerSettings
+from chargehand.program import own_argv
 from chargehand.supervisor.life import State
 from chargehand.supervisor.spec import Spec
 
@@ -44,12 +44,6 @@ def roster(settings: Settings, server_url: str = "") -> list[Spec]:
         specs += [_worker(settings, plain, group, index) for index in range(1, group.processes + 1)]
     specs += [_program(program) for program in settings.child]
     return specs
-
-
-def own_argv(*arguments: str) -> tuple[str, ...]:
-    """The command for one of our own programs, on the interpreter that runs us."""
-    isolated = "-I" if sys.flags.isolated else "-P"  # never import from where we happen to stand
-    return (sys.executable, isolated, "-m", "chargehand", *arguments)
 
 
 def _orchestrator(settings: Settings, plain: dict[str, Any]) -> Spec:
