@@ -139,7 +139,6 @@ def test_groups_below_a_childs_own_go_too(place: Path, group: Path) -> None:
     assert children_groups(group) == []
 
 
-@pytest.mark.xfail(strict=True, reason="the last agent's empty groups stay")
 @pytest.mark.parametrize("times", [1, 3])
 def test_killed_agent(place: Path, group: Path, times: int) -> None:
     """What it left is ended by the next in the same group, before a successor starts; no group is left either."""
@@ -193,7 +192,6 @@ def test_group_that_nobody_delegated_is_left_alone(place: Path, group: Path) -> 
         assert node.agent.pid in members(group)
 
 
-@pytest.mark.xfail(strict=True, reason="with a delegated group the agent adopts no orphans")
 def test_group_in_which_nothing_can_be_made(place: Path, group: Path) -> None:
     """No group more is allowed: children run without one of their own, and that is told."""
     (group / "cgroup.max.descendants").write_text("1")

@@ -97,7 +97,7 @@ def test_ready_and_watched_by_notify(place: Path) -> None:
         assert not lives(first)
         until_state(node, "web", "ready")
         node.until("it is told", lambda node: "web crashed once at" in node.status)
-        assert re.search(r"web crashed once at \d\d:\d\d, last: hung: silent for 1 s", node.status)
+        assert re.search(r"web crashed once at \d\d:\d\d, last: hung: silent for 1(\.\d+)? s", node.status)
         assert ("child_hung", "web") in events(node, "child_hung")
 
 
@@ -153,9 +153,9 @@ def test_never_ready(place: Path) -> None:
     """It is aborted, counted, and tried again."""
     with running(place, child("web", ready="notify", start_timeout="1s")) as node:
         node.until("it is told", lambda node: "web crashed 2 times since " in node.status)
-        assert node.status.endswith("last: not READY in 1 s")
+        assert re.search(r"last: not READY in 1(\.\d+)? s$", node.status)
         assert events(node, "child_late")[:2] == [("child_late", "web")] * 2
-        assert "how=not READY in 1 s" in node.log.read_text()
+        assert "how=not READY in 1" in node.log.read_text()
 
 
 # -- what it is given -----------------------------------------------------------------------------
@@ -193,7 +193,7 @@ def test_found_on_its_own_path(place: Path) -> None:
 
 
 def test_everything_is_in_place_before_its_first_instruction(place: Path) -> None:
-    limits = {"nofile": 99, "core": "0KiB", "file_size": "1MiB", "stack": "4MiB"}
+    limits = {"nofile": 99, "core": "0KiB", "file_size": "1MiB"}
     seen = place / "seen"
     script = f"(ulimit -n; nice; pwd) > {seen}.new; mv {seen}.new {seen}; exec sleep 1000"
     (place / "its own").mkdir()
@@ -203,9 +203,20 @@ def test_everything_is_in_place_before_its_first_instruction(place: Path) -> Non
         pid = named(node, "web")["pid"]
         assert resource.prlimit(pid, resource.RLIMIT_CORE) == (0, 0)
         assert resource.prlimit(pid, resource.RLIMIT_FSIZE) == (1 << 20, 1 << 20)
-        assert resource.prlimit(pid, resource.RLIMIT_STACK) == (4 << 20, 4 << 20)
         assert resource.prlimit(pid, resource.RLIMIT_AS) == resource.prlimit(0, resource.RLIMIT_AS), "left as it was"
         assert os.getpriority(os.PRIO_PROCESS, pid) == 7
+
+
+@pytest.mark.xfail(strict=True, reason="set while an exec is under way, it is lost")
+def test_stack_limit_is_there_for_all(place: Path) -> None:
+    """The kernel puts the stack's limit back when an exec ends: one that is set during it is lost."""
+    limits = {"stack": "4MiB"}
+    with running(place, *(child(f"p{number:03}", limits=limits) for number in range(150))) as node:
+        until("all run", lambda: all(one["state"] == "ready" for one in node.describe()["children"]))
+        for one in node.describe()["children"]:
+            until_runs(node, one["name"])
+        found = [resource.prlimit(one["pid"], resource.RLIMIT_STACK) for one in node.describe()["children"]]
+        assert found == [(4 << 20, 4 << 20)] * 150
 
 
 @pytest.fixture
@@ -280,7 +291,6 @@ def test_program_that_is_none(place: Path, make: str, words: str) -> None:
         until_runs(node, "web")
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="only its exit code is told")
 def test_directory_that_is_none(place: Path) -> None:
     with running(place, child("web", directory=f"{place}/none")) as node:
         node.until("it is told", lambda node: f"{place}/none: No such file or directory" in node.status, timeout=5.0)

@@ -108,7 +108,6 @@ def test_stop_while_the_configuration_is_read(place: Path) -> None:
         assert "READY" not in node.fields
 
 
-@pytest.mark.xfail(strict=True, reason="nobody listens to it yet")
 def test_reload_while_the_configuration_is_read(place: Path) -> None:
     """What is read is new enough, and the agent does not end of the signal."""
     with reading(place) as (node, writes):
@@ -198,7 +197,6 @@ def test_killed_agent_on_a_full_disk(place: Path, disk: Disk) -> None:
         assert not lives(left)
 
 
-@pytest.mark.xfail(strict=True, reason="the place is not told")
 def test_drain_that_could_not_be_kept_is_refused(place: Path, disk: Disk) -> None:
     with running(place, child("web")) as node:
         disk.fill()
