@@ -123,12 +123,15 @@ def spawn(
     gated: str | None = None,
     user: str = "",
     group: str = "",
+    stack: int = 0,
 ) -> Process:
     """Start `argv`. Raises `OSError` naming the program when it cannot be started.
 
     `foreign`: a program that does not know us, so setpriv (util-linux) has the kernel end it with us; our own
     programs ask for that themselves. It carries our mark, so that what it leaves behind is found (`linux.tree`).
     `gated`: the directory in which a program starts once `open_gate` is called. `user`, `group`: who it runs as.
+    `stack`: bytes. Other limits can be set on the running process; this one would be lost, for the kernel puts it
+    back at the end of an exec that was under way.
     """
     if get_native_id() != os.getpid():
         raise RuntimeError("spawn on the main thread only: see the module's docstring")
@@ -147,6 +150,8 @@ def spawn(
         command = ["/bin/sh", "-c", _GATE, gated, *command]
         theirs, ours = os.pipe()
         files.append((os.POSIX_SPAWN_DUP2, theirs, 0))
+    if stack:
+        command = [_find("prlimit", env.get("PATH")), f"--stack={stack}:{stack}", *command]
     command = [*_privileges(user, group, foreign=foreign), *command]
     program = command[0] if "/" in command[0] else _find(command[0], env.get("PATH"))
     try:

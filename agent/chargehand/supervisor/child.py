@@ -155,7 +155,7 @@ class Child:
     def _abort(self, event: Event, now: float) -> None:
         if event is Event.LATE:
             waited = now - (self._pinged if self.spec.own else self.since_start)
-            self._hung = f"not READY in {waited:.3g} s"
+            self._hung = f"not READY in {round(waited, 1):g} s"
             self._events.say("child_late", child=self.name, pid=self.pid, after=f"{waited:.1f}s")
         else:
             self._hung = f"hung: silent for {now - self._pinged:.0f} s"

@@ -136,6 +136,7 @@ class Launcher:
                 gated=None if spec.own else spec.directory,
                 user=spec.user,
                 group=spec.group,
+                stack=dict(spec.limits).get("stack", 0),
             )
         except BaseException:
             launched.close()
@@ -180,6 +181,8 @@ class Launcher:
         elif group is not None and spec.memory_max:
             group.limit_memory(spec.memory_max)
         for name, value in spec.limits:
+            if name == "stack":
+                continue  # set before it became what it is
             kind = getattr(resource, _LIMITS[name])
             self._allowed(spec, name, partial(resource.prlimit, process.pid, kind, (value, value)))
         if spec.nice:
@@ -205,7 +208,6 @@ _LIMITS = {
     "nofile": "RLIMIT_NOFILE",
     "nproc": "RLIMIT_NPROC",
     "core": "RLIMIT_CORE",
-    "stack": "RLIMIT_STACK",
     "memlock": "RLIMIT_MEMLOCK",
     "file_size": "RLIMIT_FSIZE",
     "address_space": "RLIMIT_AS",
