@@ -35,8 +35,8 @@ while True:
     signal.pause()
 """
 
-#: Prints each line that somebody writes into its pipe.
-ECHO = 'while read -r line < "$PIPE"; do echo "$line"; done'
+#: Prints each line that somebody writes into its pipe, which it keeps open: nothing is lost between two lines.
+ECHO = 'exec 3<> "$PIPE"; while read -r line <&3; do echo "$line"; done'
 
 
 def until_state(node: Node, name: str, state: str) -> None:
