@@ -207,7 +207,6 @@ def test_everything_is_in_place_before_its_first_instruction(place: Path) -> Non
         assert os.getpriority(os.PRIO_PROCESS, pid) == 7
 
 
-@pytest.mark.xfail(strict=True, reason="set while an exec is under way, it is lost")
 def test_stack_limit_is_there_for_all(place: Path) -> None:
     """The kernel puts the stack's limit back when an exec ends: one that is set during it is lost."""
     limits = {"stack": "4MiB"}

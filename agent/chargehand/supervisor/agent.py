@@ -39,6 +39,7 @@ from chargehand.supervisor.watch import Ear, Watch
 
 __all__ = ["Agent"]
 
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _SAVE_AGAIN = 10.0  # seconds until the state directory is tried again after it could not be written
 #: Of ours, while they import: with many at once none is soon ready, and the orchestrator comes first.
 _BEGIN_AT_ONCE = (os.cpu_count() or 1) + 2
@@ -280,12 +281,14 @@ class Agent:
         for end in (wake_read, wake_write):
             end.setblocking(False)
         signal.set_wakeup_fd(wake_write.fileno(), warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in _SIGNALS:
             signal.signal(number, lambda got, _: self._signals.append(got))
         self._watch.set(wake_read, {wake_read.fileno(): Ear(lambda _: wake_read.recv(4096))})
         self._wake = wake_read
         while self._phase is not Phase.ENDED:
             self._turn()
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_IGN)  # there is nothing left to stop
         self._control.close()
         self._telling.stopped()
         self.events.say("agent_stopped")
