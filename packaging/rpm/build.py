@@ -57,17 +57,22 @@ def main() -> int:
         help="where the bundled libraries' wheels are kept (default: RPM_WHEELS, else dist/wheels)",
     )
     words.add_argument("--release", default="1", help="the package's release (default: 1)")
+    words.add_argument("--twice", action="store_true", help="build a copy of the tree elsewhere too, and compare")
     given = words.parse_args()
+    wheels = given.wheels.resolve()
     try:
-        print(build(given.output.resolve(), given.wheels.resolve(), given.release))
+        built = build(_ROOT, given.output.resolve(), wheels, given.release)
+        if given.twice:
+            _compare(built, wheels, given.release)
+        print(built)
     except Failed as error:
         print(f"chargehand: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def build(output: Path, wheels: Path, release: str) -> Path:
-    """The package that was built. Raises `Failed`."""
+def build(tree: Path, output: Path, wheels: Path, release: str) -> Path:
+    """The package of `tree`, in `output`. Raises `Failed`."""
     _tool("rpmbuild", 'install it (Debian: "apt-get install rpm", RHEL: "dnf install rpm-build")')
     python = _python312()
     libraries = gather(wheels)
@@ -81,8 +86,8 @@ def build(output: Path, wheels: Path, release: str) -> Path:
         sources = top / "SOURCES"
         sources.mkdir()
         shutil.copy2(_HERE / "requirements.txt", sources)
-        _own_wheel(installed)
-        _own_sources(sources / f"chargehand-{_version()}.tar.gz")
+        _own_wheel(tree, installed)
+        _own_sources(tree, sources / f"chargehand-{_version(tree)}.tar.gz")
         _call(
             "rpmbuild",
             "-bb",
@@ -100,6 +105,24 @@ def build(output: Path, wheels: Path, release: str) -> Path:
         return Path(shutil.copy2(made, output))
 
 
+def _compare(built: Path, wheels: Path, release: str) -> None:
+    """Raises `Failed` when a copy of the tree, with another path and under another umask, gives another package."""
+    with tempfile.TemporaryDirectory(prefix="chargehand and elsewhere ") as directory:
+        tree = Path(directory) / "tree"
+        for name in (*_SOURCES, "agent", "pyproject.toml"):
+            copy = shutil.copytree if (_ROOT / name).is_dir() else shutil.copy
+            (tree / name).parent.mkdir(exist_ok=True)
+            copy(_ROOT / name, tree / name)
+        before = os.umask(0o077)
+        try:
+            again = build(tree, Path(directory), wheels, release)
+        finally:
+            os.umask(before)
+        if again.read_bytes() != built.read_bytes():
+            kept = shutil.copy(again, built.with_suffix(".again.rpm"))
+            raise Failed(f"two builds differ: {built} and {kept}; rpm -qp --dump shows in which file")
+
+
 # -- what is bundled ------------------------------------------------------------------------------
 
 
@@ -115,12 +138,18 @@ def gather(wheels: Path) -> list[Path]:
     wheels.mkdir(parents=True, exist_ok=True)
     missing = [pin for pin in pins() if pin.wheel(wheels) is None]
     for pin in missing:
-        _fetch(pin, wheels)
+        try:
+            _fetch(pin, wheels)
+        except Failed as error:
+            advice = "let pip reach a package index, or name a directory that has it: RPM_WHEELS=DIR"
+            raise Failed(
+                f"{wheels} has no wheel of {pin.name} {pin.version}, and it cannot be had: {advice}"
+            ) from error
     found = []
     for pin in pins():
         wheel = pin.wheel(wheels)
         if wheel is None:
-            raise Failed(f"{wheels}: no wheel of {pin.name} {pin.version}: put it there, or let pip reach an index")
+            raise Failed(f"{wheels}: pip gave another file than a wheel of {pin.name} {pin.version}")
         if pin.name not in _SOURCE_ONLY and hashlib.sha256(wheel.read_bytes()).hexdigest() != pin.digest:
             raise Failed(f"{wheel}: not the file that requirements.txt names: remove it to have it downloaded again")
         found.append(wheel)
@@ -169,11 +198,11 @@ def _pip(*words: str, tools: Path | None = None) -> None:
 # -- what is ours ---------------------------------------------------------------------------------
 
 
-def _own_wheel(place: Path) -> None:
-    _call(sys.executable, "-m", "hatchling", "build", "--target=wheel", f"--directory={place}", cwd=_ROOT)
+def _own_wheel(tree: Path, place: Path) -> None:
+    _call(sys.executable, "-m", "hatchling", "build", "--target=wheel", f"--directory={place}", cwd=tree)
 
 
-def _own_sources(archive: Path) -> None:
+def _own_sources(tree: Path, archive: Path) -> None:
     """What the spec unpacks: the same bytes for the same files."""
 
     def plain(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
@@ -187,11 +216,11 @@ def _own_sources(archive: Path) -> None:
     with archive.open("wb") as file, gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed:
         with tarfile.open(fileobj=packed, mode="w") as tar:
             for name in _SOURCES:
-                tar.add(_ROOT / name, f"chargehand-{_version()}/{name}", filter=plain)  # directories in name order
+                tar.add(tree / name, f"chargehand-{_version(tree)}/{name}", filter=plain)  # directories in name order
 
 
-def _version() -> str:
-    found = re.search(r'^__version__ = "(.+)"$', (_ROOT / _INIT).read_text(encoding="utf-8"), re.MULTILINE)
+def _version(tree: Path) -> str:
+    found = re.search(r'^__version__ = "(.+)"$', (tree / _INIT).read_text(encoding="utf-8"), re.MULTILINE)
     assert found is not None
     return found[1]
 
@@ -203,9 +232,13 @@ def _python312() -> str:
     given = os.environ.get("PYTHON312")
     python = given or _tool("python3.12", "install it, or name one: PYTHON312=/PATH/TO/python3.12")
     ask = "import sys, pip; print(*sys.version_info[:2], sep='.')"
-    done = subprocess.run([python, "-I", "-c", ask], capture_output=True, text=True, check=False)
+    wanted = "Python 3.12 with pip is needed: name one with PYTHON312=/PATH/TO/python3.12"
+    try:
+        done = subprocess.run([python, "-I", "-c", ask], capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise Failed(f"{python}: {os.strerror(error.errno or 0)}: {wanted}") from error
     if done.returncode != 0 or done.stdout.strip() != "3.12":
-        raise Failed(f"{python}: Python 3.12 with pip is needed: name one with PYTHON312=/PATH/TO/python3.12")
+        raise Failed(f"{python}: {wanted}")
     return python
 
 

@@ -146,6 +146,26 @@ def test_the_launcher_is_the_interpreter_that_the_package_requires() -> None:
     assert 'sys.path.insert(0, "/usr/lib/chargehand")' in rest
 
 
+@pytest.mark.parametrize(
+    ("group", "own"),
+    [
+        ("0::/system.slice/chargehand.service/worker.ef15efe774c6cac9.child", True),
+        ("0::/system.slice/system-chargehand.slice/chargehand@blue.service/agent", True),
+        ("0::/system.slice/chargehand-worker@root.service", True),
+        ("1:name=systemd:/system.slice/chargehand.service", True),
+        ("0::/user.slice/user-0.slice/session-1.scope", False),
+        ("0::/system.slice/dnf-automatic.service", False),
+        ("0::/system.slice/not-chargehand.service", False),
+        ("0::/system.slice/system-chargehand.slice", False),
+    ],
+)
+def test_a_transaction_in_one_of_our_own_steps_is_recognized(group: str, own: bool) -> None:
+    found = re.search(r"^%global in_own_unit grep -qs '(.+)' /proc/self/cgroup$", SPEC, re.MULTILINE)
+    assert found is not None
+    done = subprocess.run(["grep", "-qs", found[1]], input=group, text=True, check=False)
+    assert (done.returncode == 0) == own
+
+
 def _provided() -> set[str]:
     lines = (RPM / "provided.txt").read_text(encoding="utf-8").splitlines()
     rows = [line.split() for line in lines if line and not line.startswith("#")]
