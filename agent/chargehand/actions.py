@@ -120,7 +120,9 @@ class Action(Generic[P, R]):
         retry: Retry | None = None,
         on_lost: Literal["rerun", "pause"] = "rerun",
         exclusive: bool = False,
+        privileged: bool = False,
     ) -> None:
+        self.privileged = privileged
         self.function = function
         self.name = name or function.__name__
         for word, what in ((self.name, "name"), (queue, "queue")):
@@ -280,6 +282,7 @@ def action(
     retry: Retry | None = None,
     on_lost: Literal["rerun", "pause"] = "rerun",
     exclusive: bool = False,
+    privileged: bool = False,
 ) -> Callable[[Callable[P, R]], Action[P, R]]: ...
 
 
@@ -290,6 +293,7 @@ def action(function: Callable[P, R] | None = None, /, **options: Any) -> Any:
     "default"). timeout: of one attempt; seconds or "30s" (default: none). retry: `Retry(...)` (default: one
     attempt). on_lost: "rerun" when its worker dies (default), or "pause" for work that must not run twice by
     itself. exclusive: end the attempt when its worker is cut off from Redis, so that two never overlap.
+    privileged: it runs in a worker group with `unit = true` (a systemd unit of its own, as root), and only there.
     """
     if function is not None:
         found = Action(function)

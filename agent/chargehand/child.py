@@ -19,7 +19,7 @@ from typing import Any
 
 from chargehand import logs
 from chargehand.config.load import load
-from chargehand.config.plain import from_builtins
+from chargehand.config.plain import from_builtins, reachable
 from chargehand.config.settings import Settings
 from chargehand.link import Link
 from chargehand.linux.parent import die_with_parent
@@ -54,6 +54,7 @@ class Child:
         self.link = Link.from_environment()
         die_with_parent(self.link)
         self._notifier = Notifier.from_environment()
+        self.files: list[Path] = []  # of the configuration, when no agent gave it
         self.settings = self._settings(config)
         self.node = self.settings.node.name
         self.name = os.environ.get("CHARGEHAND_CHILD", default_name)
@@ -74,7 +75,9 @@ class Child:
 
     def _settings(self, config: str | None) -> Settings:
         if self.link is None:
-            return load(config).settings
+            found = load(config)
+            self.files = found.files
+            return reachable(found.settings)
         message = self.link.receive_first(timeout=10.0)
         return from_builtins(message["parameters"]["settings"])
 
@@ -101,6 +104,7 @@ class Child:
         except BlockingIOError:
             pass
         if self._stopped:
+            self._stopped = False  # each signal counts once
             raise Ending
         if self.link is None:
             return
@@ -165,6 +169,14 @@ class Child:
 
     def ending(self) -> None:
         self._notifier.send("STOPPING=1")
+
+    def extend(self) -> None:
+        """Ask systemd for patience."""
+        self._notifier.send("EXTEND_TIMEOUT_USEC=10000000")
+
+    def refused(self, reason: str) -> None:
+        """Say why this process will not run at all."""
+        self._notifier.send(f"STATUS={reason}")
 
     def last_words(self, error: str) -> None:
         self._notifier.send(f"X_CHARGEHAND_ERROR={error.splitlines()[0][:150] if error else ''}")

@@ -20,7 +20,7 @@ class CommandAction(Action[..., Any]):
     """`argv` with each `{name}` replaced by the parameter's value, within one argument: never split, never quoted."""
 
     def __init__(self, settings: ActionSettings) -> None:
-        super().__init__(_not_python, name=settings.name, queue=settings.queue)
+        super().__init__(_not_python, name=settings.name, queue=settings.queue, privileged=settings.privileged)
         retry = settings.retry
         self.settings = settings
         self.policy = Policy(

@@ -53,15 +53,11 @@ def loaded() -> Loaded:
     return load(None)
 
 
-def reachable(settings: Settings) -> Settings:
-    """Settings that a client can connect by: with an embedded server, its socket."""
-    if not settings.redis.embedded:
-        return settings
-    import msgspec
+def reachable() -> Settings:
+    """The configuration as a client can connect by it."""
+    from chargehand.config import plain
 
-    url = f"unix://{settings.agent.runtime_dir}/redis.sock"
-    redis = msgspec.structs.replace(settings.redis, url=url, embedded=False)
-    return msgspec.structs.replace(settings, redis=redis)
+    return plain.reachable(loaded().settings)
 
 
 def print_json(value: Any) -> None:

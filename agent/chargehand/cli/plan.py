@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from chargehand.cli.errors import CliError
-from chargehand.cli.options import config_option, json_option, loaded, print_json, reachable
+from chargehand.cli.options import config_option, json_option, print_json, reachable
 
 if TYPE_CHECKING:
     from chargehand.store.submission import PlanView, StepView
@@ -35,7 +35,7 @@ def list_plans(state: str | None, most: int, *, as_json: bool) -> None:
     """The newest plans: those under way first, then those that ended."""
     from chargehand.client import Client
 
-    with Client(reachable(loaded().settings)) as client:
+    with Client(reachable()) as client:
         views = client.list(state=state, most=most)
     if as_json:
         print_json(views)
@@ -71,7 +71,7 @@ def show(plan_id: str, *, show_output: bool, as_json: bool) -> None:
     """One plan: its state, its steps, their attempts, errors and outputs."""
     from chargehand.client import Client
 
-    with Client(reachable(loaded().settings)) as client:
+    with Client(reachable()) as client:
         view = client.read(plan_id)
     if view is None:
         raise CliError(f"there is no plan {plan_id!r} (chargehand plan list)")
@@ -103,7 +103,7 @@ def resume(plan_id: str) -> None:
     """Run the failed steps of a paused plan again."""
     from chargehand.client import Client
 
-    with Client(reachable(loaded().settings)) as client:
+    with Client(reachable()) as client:
         view = client.read(plan_id, steps=False)
         if view is None:
             raise CliError(f"there is no plan {plan_id!r} (chargehand plan list)")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chargehand.cli.options import config_option, json_option, loaded, print_json, reachable
+from chargehand.cli.options import config_option, json_option, print_json, reachable
 
 if TYPE_CHECKING:
     from chargehand.config.problems import Problem
@@ -39,7 +39,7 @@ def status(*, as_json: bool) -> int:
     from chargehand.store.keys import Keys
 
     try:
-        settings = reachable(loaded().settings)
+        settings = reachable()
     except ConfigError as error:
         return _refused(error.problems, as_json=as_json)
     executor = settings.executor.name

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from chargehand.cli.errors import CliError
-from chargehand.cli.options import config_option, json_option, loaded, print_json, reachable
+from chargehand.cli.options import config_option, json_option, print_json, reachable
 
 __all__ = ["submit"]
 
@@ -41,7 +41,7 @@ def submit(
     from chargehand.planner import Plan
     from chargehand.registry import load_actions
 
-    settings = reachable(loaded().settings)
+    settings = reachable()
     registry = load_actions(settings)
     found = registry.actions.get(action)
     if found is None:

@@ -13,7 +13,7 @@ import msgspec
 from chargehand.config.quantities import format_duration, format_size, parse_duration, parse_size
 from chargehand.config.settings import Duration, Settings, Size
 
-__all__ = ["decode_quantity", "from_builtins", "to_builtins"]
+__all__ = ["decode_quantity", "from_builtins", "reachable", "to_builtins"]
 
 _PARSE: dict[type, Callable[[str], Any]] = {Duration: parse_duration, Size: parse_size}
 
@@ -27,6 +27,15 @@ def to_builtins(settings: Settings) -> dict[str, Any]:
     """Settings as JSON can hold them; durations and sizes as people write them."""
     plain: dict[str, Any] = msgspec.to_builtins(settings, enc_hook=_encode)
     return plain
+
+
+def reachable(settings: Settings) -> Settings:
+    """Settings that a client can connect by: with an embedded server, its socket."""
+    if not settings.redis.embedded:
+        return settings
+    url = f"unix://{settings.agent.runtime_dir}/redis.sock"
+    redis = msgspec.structs.replace(settings.redis, url=url, embedded=False)
+    return msgspec.structs.replace(settings, redis=redis)
 
 
 def decode_quantity(kind: type, value: Any) -> Any:

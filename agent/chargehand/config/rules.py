@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from chargehand.config.children import broken_children, environment_faults
 from chargehand.config.parameters import parameter_faults
+from chargehand.config.privileged import privileged_faults
 from chargehand.config.problems import NAMED, KeyPath, Problem, absolute, problem, shown
 from chargehand.config.quantities import format_duration
 from chargehand.config.settings import (
@@ -83,6 +84,7 @@ def broken_rules(settings: Settings) -> Iterator[Problem]:
     yield from _actions(settings.actions)
     for action in settings.action:
         yield from _action(action)
+    yield from privileged_faults(settings)
 
 
 def _redis(redis: RedisSettings) -> Iterator[Problem]:

@@ -107,6 +107,7 @@ class WorkerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     nice: Nice = 0
     user: str | None = None  # runs as this user; the agent needs the capability for it
     group: str | None = None
+    unit: bool = False  # the agent does not run it: chargehand-worker@NAME.service does, with the rights of root
     env: dict[str, str] = {}
     limits: Limits = Limits()
     enabled: bool = True
@@ -140,6 +141,7 @@ class ActionSettings(Struct, frozen=True, forbid_unknown_fields=True):
     retry: RetrySettings = RetrySettings()
     on_lost: Literal["rerun", "pause"] = "rerun"
     exclusive: bool = False
+    privileged: bool = False  # runs in a group with unit = true, and only there
     env: dict[str, str] = {}
     enabled: bool = True
 

@@ -57,6 +57,7 @@ TEMPLATE = """\
 # nice = 0                       # -20 to 19
 # user = "chargehand"            # runs as this user; the agent needs the right for it (default: the agent's)
 # group = "chargehand"
+# unit = false                   # true: the unit chargehand-worker@NAME runs it, as root, for privileged actions only
 # env = {}                       # { LANG = "C.UTF-8" }, say: added to its environment
 # limits = {}                    # { nofile = 65536 }; also nproc, core, stack, memlock, file_size, address_space
 # enabled = true                 # false removes a group that an earlier file declares
@@ -76,6 +77,7 @@ TEMPLATE = """\
 # retry = { attempts = 3, backoff = "1s", max_backoff = "1m" }
 # on_lost = "rerun"              # when its worker dies; "pause" for what must not run twice by itself
 # exclusive = false              # true: ended when its worker is cut off, so that two attempts never overlap
+# privileged = false             # true: runs in a group with unit = true, and only there
 # env = { LANG = "C" }
 # enabled = true
 

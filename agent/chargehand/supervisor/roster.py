@@ -41,6 +41,8 @@ def roster(settings: Settings, server_url: str = "") -> list[Spec]:
     if settings.orchestrator.enabled:
         specs.append(_orchestrator(settings, plain))
     for group in settings.worker:
+        if group.unit:
+            continue  # systemd runs it
         specs += [_worker(settings, plain, group, index) for index in range(1, group.processes + 1)]
     specs += [_program(program) for program in settings.child]
     return specs
@@ -66,6 +68,7 @@ def _orchestrator(settings: Settings, plain: dict[str, Any]) -> Spec:
 
 def _worker(settings: Settings, plain: dict[str, Any], group: WorkerSettings, index: int) -> Spec:
     place = settings.worker.index(group)
+    first = next(one for one in settings.worker if not one.unit)
     own = {key: value for key, value in plain["worker"][place].items() if key != "processes"}  # no concern of each
     given = _given(plain, "node", "executor", "redis", "actions", "action", worker=[own])
     return Spec(
@@ -75,7 +78,7 @@ def _worker(settings: Settings, plain: dict[str, Any], group: WorkerSettings, in
         argv=own_argv("worker", "--group", group.name),
         settings=given,
         # Somebody on each node serves the steps that are aimed at it: the first group.
-        env=(*group.env.items(), ("CHARGEHAND_NODE_QUEUE", "1" if place == 0 else "")),
+        env=(*group.env.items(), ("CHARGEHAND_NODE_QUEUE", "1" if group is first else "")),
         watchdog=_WORKER_WATCHDOG,
         start_timeout=float(group.start_timeout),
         stop_timeout=3.0,

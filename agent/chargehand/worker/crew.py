@@ -79,6 +79,7 @@ class Crew:
         standing: Standing,
         runner: Runner,
         actions: dict[str, Action[..., Any]],
+        privileged: bool,
         node: str,
         queues: Sequence[str] | dict[str, int],
         threads: int,
@@ -93,6 +94,7 @@ class Crew:
         self._standing = standing
         self._runner = runner
         self._actions = actions
+        self._privileged = privileged
         self._node = node
         self._queues = queues
         self._size = threads
@@ -214,6 +216,7 @@ class Crew:
         outcome = run_attempt(
             held,
             self._actions,
+            privileged=self._privileged,
             node=self._node,
             incarnation=incarnation,
             runner=self._runner,

@@ -39,8 +39,10 @@ class Worker:
         mine = next(one for one in groups if one.name == group)
         self._threads = mine.threads
         self._queues = mine.queues
+        self._stop_timeout = float(child.settings.agent.stop_timeout)
         # Somebody on each node must serve the steps that are aimed at it. Its agent says who; without one: the first.
-        if os.environ.get("CHARGEHAND_NODE_QUEUE", "1" if mine is groups[0] else ""):
+        first = next((one for one in groups if not one.unit), None)
+        if os.environ.get("CHARGEHAND_NODE_QUEUE", "1" if mine is first else ""):
             own = f"@{child.node}"
             self._queues = {own: 1_000, **mine.queues} if isinstance(mine.queues, dict) else [own, *mine.queues]
         self._registry = load_actions(child.settings)
@@ -67,6 +69,7 @@ class Worker:
             standing=self._standing,
             runner=self._runner,
             actions=self._registry.actions,
+            privileged=mine.unit,
             node=child.node,
             queues=self._queues,
             threads=self._threads,
@@ -76,6 +79,7 @@ class Worker:
         )
         self._started_ms = int(time.time() * 1000)
         self._drains: list[Request] = []
+        self._alone = False  # draining, with no agent that waits for it
         self._told_at = 0.0  # when the load was told last
         self._told_busy = 0
         self._turns_at = 0.0  # when the main thread turns next by itself
@@ -88,6 +92,8 @@ class Worker:
             while True:
                 self._turn()
         except Ending:
+            if self._child.link is None:
+                self._drain_alone()
             self._end()
             return 0
 
@@ -141,7 +147,7 @@ class Worker:
         patience = self._child.ping_in()
         if self._crew.busy or self._told_busy:
             patience = min(patience, _TELL_EVERY)
-        if self._hand.waiting or self._drains:
+        if self._hand.waiting or self._drains or self._alone:
             patience = min(patience, _HOARD)
         now = time.monotonic()
         return min([patience, *(due - now for due, _ in self._timed())])
@@ -242,6 +248,21 @@ class Worker:
             for request in self._drains:
                 request.answer()
             self._drains.clear()
+
+    def _drain_alone(self) -> None:
+        """A unit of its own was stopped: no agent has told it to drain before. A second signal ends the patience."""
+        self._child.ending()
+        self._standing.drain()
+        self._give_back()
+        self._heart.beat_now()
+        self._alone = True
+        until = time.monotonic() + self._stop_timeout
+        try:
+            while (len(self._hand) or self._crew.busy) and time.monotonic() < until:
+                self._child.extend()
+                self._turn()
+        except Ending:
+            return
 
     def _end(self) -> None:
         """Give back what has not started; what runs ends with us and goes back by the death notice."""

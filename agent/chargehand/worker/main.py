@@ -14,10 +14,12 @@ from functools import partial
 from chargehand.child import Child
 from chargehand.store.connection import Dialer
 from chargehand.worker.loop import Worker
+from chargehand.worker.trust import distrusted
 
 __all__ = ["main"]
 
 _EX_SOFTWARE = 70  # of sysexits.h
+_EX_CONFIG = 78  # systemd does not start it again for it (RestartPreventExitStatus)
 
 
 def main(argv: list[str]) -> int:
@@ -31,6 +33,14 @@ def main(argv: list[str]) -> int:
     group = options.group or names[0]
     if group not in names:
         parser.error(f"there is no worker group {group!r} (configured: {', '.join(names)})")
+    mine = next(one for one in child.settings.worker if one.name == group)
+    if mine.unit:
+        problems = distrusted(child.settings, child.files)
+        for problem in problems:
+            print(f"chargehand: {problem}", file=sys.stderr)
+        if problems:
+            child.refused(f"refused: {problems[0]}")
+            return _EX_CONFIG
     threading.excepthook = partial(_die, child)
     try:
         code = Worker(child, Dialer(child.settings.redis), group).run()

@@ -34,13 +34,17 @@ def run_attempt(
     held: Held,
     actions: dict[str, Action[..., Any]],
     *,
+    privileged: bool,
     node: str,
     incarnation: str,
     runner: Runner,
     loop: Callable[[], asyncio.AbstractEventLoop],
     fetch: Callable[[str, list[int]], list[bytes | None]],
 ) -> Outcome:
-    """Run it on the calling thread. `fetch` reads results of earlier steps; `loop` is where `async def` runs."""
+    """Run it on the calling thread. `privileged`: this worker runs privileged actions and no others.
+
+    `fetch` reads results of earlier steps; `loop` is where `async def` runs.
+    """
     entry = held.entry
     plan, step, attempt = read_key(entry.key)
     started = time.time()
@@ -60,6 +64,18 @@ def run_attempt(
     action = actions.get(entry.action)
     if action is None:
         return failure("unknown action", f"the worker on {node} has no action {entry.action!r}")
+    if action.privileged and not privileged:
+        return failure(
+            "privileged action",
+            f"{action.name!r} runs only in a worker group with unit = true: its queue must be served by no other",
+            final=True,
+        )
+    if privileged and not action.privileged:
+        return failure(
+            "unprivileged action",
+            f"{action.name!r} is not marked privileged = true, and this group (unit = true) runs nothing else",
+            final=True,
+        )
     info = StepInfo(plan, step, attempt, node, incarnation)
     ending = _Ending(held)
     try:
