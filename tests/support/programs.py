@@ -63,7 +63,7 @@ class Program:
             "NOTIFY_SOCKET": self._receiver.path,
             "PYTHONUNBUFFERED": "1",
             "CHARGEHAND_INCARNATION": os.urandom(6).hex(),
-            "CHARGEHAND_CHILD": argv[0],
+            "CHARGEHAND_CHILD": argv[argv.index("--group") + 1] if "--group" in argv else argv[0],
         }
         self.incarnation = environment["CHARGEHAND_INCARNATION"]
         with self.log.open("ab") as log:
@@ -103,6 +103,13 @@ class Program:
     def kill(self) -> None:
         self._popen.kill()
         self._popen.wait()
+
+    def wait(self) -> int:
+        """Its exit code, once it has ended by itself."""
+        try:
+            return self._popen.wait(timeout=30)
+        finally:
+            self._receiver.close()
 
     def stop(self) -> int:
         """SIGTERM, and its exit code."""

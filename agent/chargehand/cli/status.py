@@ -14,6 +14,7 @@ from chargehand.cli.options import config_option, json_option, print_json, reach
 
 if TYPE_CHECKING:
     from chargehand.config.problems import Problem
+    from chargehand.config.settings import Settings
     from chargehand.store.census import Census, Seen
 
 __all__ = ["status"]
@@ -55,12 +56,25 @@ def status(*, as_json: bool) -> int:
             print(f"executor {executor}: Redis unreachable: {error}")
             _print_local(local, silence)
         return 2
+    absent = _absent_units(settings, census)
     if as_json:
-        print_json({"executor": census, "agent": local})
+        print_json({"executor": census, "agent": local, "absent_units": absent})
     else:
         _print(census)
+        for unit in absent:
+            print(f"absent   {unit} does not run on this node: systemctl enable --now {unit}")
         _print_local(local, silence, most=_SHORT)
     return 0 if census.lease_token else 1
+
+
+def _absent_units(settings: Settings, census: Census) -> list[str]:
+    """Units of this node's privileged groups of which nothing is heard."""
+    heard = {(one.member.node, one.member.child) for one in census.members if not one.silent}
+    return [
+        f"chargehand-worker@{group.name}.service"
+        for group in settings.worker
+        if group.unit and (settings.node.name, group.name) not in heard
+    ]
 
 
 def _refused(problems: list[Problem], *, as_json: bool) -> int:
