@@ -1,0 +1,247 @@
+"""Puppet and a passive node: the trouble that Chargehand is there to end, and what each event of a run does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from lab.host import CommandFailed, until
+from lab.node import Node
+from lab.puppet import Applied, manifest, puppet_apply
+from lab.service import CONFIG, UNIT, Service
+
+_STARTING = "MESSAGE_ID=7d4958e842da4a758f6c1cdc7b36dcc5"  # systemd's own: "Starting …"
+
+#: As the executor was before: nothing but the active one is ever READY.
+_OLD_PROGRAM = """#!/bin/sh
+until test "$(redis-cli -h redis.example.com set old:lock "$(uname -n)" NX)" = OK; do sleep 0.2; done
+systemd-notify --ready
+exec sleep infinity
+"""
+_OLD_UNIT = """[Service]
+Type=notify
+NotifyAccess=all
+ExecStart=/usr/local/bin/old
+TimeoutStartSec=5s
+"""
+_OLD_MANIFEST = "service { 'old': ensure => running }\n"
+
+#: Shorter than a passive node is looked at here, by far.
+_SHORT = "[Service]\nTimeoutStartSec=10s\nWatchdogSec=2s\n"
+
+
+@pytest.fixture
+def pair(node: Callable[..., Node]) -> tuple[Node, Node]:
+    """Redis is on the second; the name that the documents use for it is known to both. Nothing of ours runs yet."""
+    first, second = node(name="node-a"), node(name="node-b")
+    _prepare(first, second)
+    return first, second
+
+
+@pytest.fixture
+def alone(node: Callable[..., Node]) -> Node:
+    """The same with one node."""
+    one = node()
+    _prepare(one)
+    return one
+
+
+def _prepare(*nodes: Node) -> None:
+    for one in nodes:
+        one.write("/etc/hosts", one.read("/etc/hosts") + f"{nodes[-1].address} redis.example.com\n")
+        one.write("/etc/chargehand/conf.d/50-actions.toml", CONFIG, mode=0o640, group="chargehand")
+    nodes[-1].run("redis-server", "--daemonize", "yes", "--protected-mode", "no", "--dir", "/srv")
+
+
+def _starts(node: Node, unit: str) -> int:
+    """How often systemd has begun to start it."""
+    return len(node.journal(_STARTING, f"UNIT={unit}"))
+
+
+def _uptime(node: Node) -> float:
+    return float(node.read("/proc/uptime").split()[0])
+
+
+def _since(node: Node, unit: str) -> float:
+    return int(node.show(unit, "ActiveEnterTimestampMonotonic")["ActiveEnterTimestampMonotonic"]) / 1e6
+
+
+# -- the original trouble -----------------------------------------------------------------------------
+
+
+def test_control_a_unit_that_is_ready_only_with_the_lock_never_comes_to_rest(pair: tuple[Node, Node]) -> None:
+    holder, waiter = pair
+    for one in pair:
+        one.write("/usr/local/bin/old", _OLD_PROGRAM, mode=0o755)
+        one.write("/etc/systemd/system/old.service", _OLD_UNIT)
+        one.systemctl("daemon-reload")
+    assert not puppet_apply(holder, _OLD_MANIFEST).failed
+    assert holder.systemctl("is-active", "old") == "active"
+
+    waiter.systemctl("start", "--no-block", "old")
+    until("activating", lambda: waiter.systemctl("is-active", "old", check=False) == "activating")
+    until(
+        "killed", lambda: waiter.show("old", "ActiveState", "Result") == {"ActiveState": "failed", "Result": "timeout"}
+    )
+    assert _starts(waiter, "old.service") == 1
+
+    # Puppet starts it again, waits for the time-out with it, and fails: in every run.
+    applied = puppet_apply(waiter, _OLD_MANIFEST)
+    assert applied.failed
+    assert "start old" in applied.asked
+    assert waiter.show("old", "Result")["Result"] == "timeout"
+    assert _starts(waiter, "old.service") == 2
+    # While it waits it counts as stopped, too.
+    waiter.systemctl("start", "--no-block", "old")
+    assert "start old" in puppet_apply(waiter, _OLD_MANIFEST).asked
+
+    # And nothing else was wrong with it.
+    holder.systemctl("stop", "old")
+    holder.run("redis-cli", "-h", "redis.example.com", "del", "old:lock")
+    assert not puppet_apply(waiter, _OLD_MANIFEST).failed
+    assert waiter.systemctl("is-active", "old") == "active"
+
+
+def test_puppet_leaves_a_passive_node_alone(pair: tuple[Node, Node]) -> None:
+    for one in pair:
+        one.write(f"/etc/systemd/system/{UNIT}.d/short.conf", _SHORT)
+        one.systemctl("daemon-reload")
+    first, second = Service(pair[0]), Service(pair[1])
+    for service, role in ((first, "active"), (second, "passive")):
+        applied = puppet_apply(service.node, manifest())
+        assert (applied.changed, applied.failed) == (True, False), applied.printed
+        service.until_whole(role=role)
+    pids = [service.main_pid for service in (first, second)]
+
+    for _ in range(5):
+        _nothing_changed(puppet_apply(second.node, manifest()))
+    until("longer than the time-outs", lambda: _uptime(second.node) - _since(second.node, UNIT) > 20)
+    _nothing_changed(puppet_apply(second.node, manifest()))
+    _nothing_changed(puppet_apply(first.node, manifest()))
+
+    assert second.status == "passive (waiting on lock, held by node-a, epoch 1); workers 1/1"
+    assert [service.main_pid for service in (first, second)] == pids
+    assert [service["NRestarts"] for service in (first, second)] == ["0", "0"]
+    assert [_starts(service.node, UNIT) for service in (first, second)] == [1, 1]
+
+
+def _nothing_changed(applied: Applied) -> None:
+    assert applied.code == 0, applied.printed
+    assert applied.asked == []
+
+
+# -- what each event does -----------------------------------------------------------------------------
+
+
+def test_the_first_run_does_all(alone: Node) -> None:
+    service = Service(alone)
+    applied = puppet_apply(alone, manifest())
+    assert "start chargehand" in applied.asked
+    assert alone.systemctl("is-active", UNIT) == "active"
+    assert alone.systemctl("is-enabled", UNIT) == "enabled"
+    assert alone.run("stat", "--format=%a %U:%G", "/etc/chargehand/chargehand.toml").strip() == "640 root:chargehand"
+    service.until_whole()
+    assert service.until_ended(service.submit("hold", "until=/srv")) == "succeeded"
+
+
+def test_a_change_is_a_reload(alone: Node) -> None:
+    service = Service(alone)
+    puppet_apply(alone, manifest())
+    service.until_whole()
+    before, agent = service.pids(), service.main_pid
+    more = '    [[worker]]\n    name = "worker"\n    [[worker]]\n    name = "hosts"\n    queues = ["hosts"]\n'
+    changed = _with_lines(more)
+    applied = puppet_apply(alone, changed)
+    assert (applied.changed, applied.failed) == (True, False), applied.printed
+    assert applied.asked == ["reload chargehand"]
+    service.until_whole("workers 2/2")
+    after = service.pids()
+    assert after.pop("hosts") > 0
+    assert (after, service.main_pid) == (before, agent)
+    _nothing_changed(puppet_apply(alone, changed))
+
+
+def _with_lines(lines: str, text: str = "") -> str:
+    """The manifest with more in its TOML, after the line for Redis."""
+    text = text or manifest()
+    mark = 'redis.example.com:6379/0"\n'
+    assert text.count(mark) == 1
+    return text.replace(mark, mark + lines)
+
+
+_BAD = {  # and what Puppet's report says of it
+    "    timeout =\n": ":3: not TOML",
+    '    timeout = "soon"\n': 'found "soon"',
+    '    port = "1"\n': "redis.port",
+}
+
+
+def test_a_bad_template_leaves_the_file_and_the_service(alone: Node) -> None:
+    service = Service(alone)
+    puppet_apply(alone, manifest())
+    service.until_whole()
+    files, file = alone.run("ls", "-a", "/etc/chargehand"), alone.read("/etc/chargehand/chargehand.toml")
+    processes, status = set(service.processes()), service.status
+    for lines, reason in _BAD.items():
+        applied = puppet_apply(alone, _with_lines(lines))
+        assert (applied.changed, applied.failed) == (False, True), applied.printed
+        assert applied.asked == []
+        assert reason in _errors(applied)
+        assert (alone.run("ls", "-a", "/etc/chargehand"), alone.read("/etc/chargehand/chargehand.toml")) == (
+            files,
+            file,
+        )
+    assert (set(service.processes()), service.status) == (processes, status)
+    _nothing_changed(puppet_apply(alone, manifest()))
+
+
+def test_what_is_wrong_only_together_with_a_drop_in_is_refused_too(alone: Node) -> None:
+    puppet_apply(alone, manifest())
+    alone.write("/etc/chargehand/conf.d/60-acl.toml", 'redis.username = "chargehand"\n', mode=0o640, group="chargehand")
+    file = alone.read("/etc/chargehand/chargehand.toml")
+    applied = puppet_apply(alone, manifest().replace("    url = ", "    # url = "))
+    assert (applied.changed, applied.failed) == (False, True), applied.printed
+    assert "redis.username" in _errors(applied)
+    assert alone.read("/etc/chargehand/chargehand.toml") == file
+
+
+def _errors(applied: Applied) -> str:
+    return "\n".join(line for line in applied.printed.splitlines() if line.startswith("Error: "))
+
+
+def test_a_change_that_needs_a_restart_fails_and_says_so(alone: Node) -> None:
+    service = Service(alone)
+    puppet_apply(alone, manifest())
+    service.until_whole()
+    agent = service.main_pid
+    changed = _with_lines('    [executor]\n    name = "other"\n')
+    applied = puppet_apply(alone, changed)
+    assert (applied.changed, applied.failed) == (True, True), applied.printed
+    assert applied.asked == ["reload chargehand"]
+    reason = "executor.name: a change of it needs a restart: systemctl restart chargehand"
+    service.until("the reason", lambda: f"degraded: reload rejected: {reason}" in service.status)
+    assert (service.main_pid, alone.systemctl("is-active", UNIT)) == (agent, "active")
+    # Later runs have nothing to do: the status and monitoring are what goes on telling.
+    _nothing_changed(puppet_apply(alone, changed))
+    with pytest.raises(CommandFailed, match=r"exit 1 (?s:.*)WARNING(?s:.*)reload rejected"):
+        alone.run("chargehand", "health")
+    alone.systemctl("restart", UNIT)
+    service.until_whole()
+    assert "degraded" not in service.status
+
+
+def test_a_drained_node_is_left_alone_and_a_stopped_one_is_started(alone: Node) -> None:
+    service = Service(alone)
+    puppet_apply(alone, manifest())
+    service.until_whole()
+    alone.run("chargehand", "drain", "--wait")
+    _nothing_changed(puppet_apply(alone, manifest()))
+    assert service.status.startswith("drained (by root since ")
+    alone.run("chargehand", "undrain")
+    service.until_whole()
+
+    alone.systemctl("stop", UNIT)
+    applied = puppet_apply(alone, manifest())
+    assert "start chargehand" in applied.asked
+    service.until_whole()
