@@ -128,8 +128,8 @@ def _print(census: Census) -> None:
         lock = "free: no orchestrator is active"
     print(f"executor {census.executor}\nlock     {lock}")
     print(
-        f"plans    {census.open} under way, {census.pending} not accepted yet, {census.ended} ended; "
-        f"inbox {census.inbox} events"
+        f"plans    {', '.join(f'{count} {state}' for state, count in census.plans.items())}, "
+        f"{census.pending} not accepted yet; inbox {census.inbox} events"
     )
     console = Console()
     table = Table(box=None, pad_edge=False)

@@ -211,6 +211,7 @@ class Orchestrator:
             self._held,
             ttl=self._ttl,
             renew_every=self._renew_every,
+            retention=self._child.settings.retention,
             careful=self._careful,
             wait=self._wait,
             tend=self._tend,
