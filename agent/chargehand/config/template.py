@@ -62,8 +62,8 @@ TEMPLATE = """\
 # limits = {}                    # { nofile = 65536 }; also nproc, core, stack, memlock, file_size, address_space
 # enabled = true                 # false removes a group that an earlier file declares
 
-[retention]                      # how long ended plans are kept
-# succeeded = "30d"
+[retention]
+# succeeded = "30d"              # how long ended plans are kept, by their state
 # rejected = "30d"
 # most = 1000000                 # ended plans in all; the oldest go first
 
