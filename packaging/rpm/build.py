@@ -58,9 +58,13 @@ def main() -> int:
     )
     words.add_argument("--release", default="1", help="the package's release (default: 1)")
     words.add_argument("--twice", action="store_true", help="build a copy of the tree elsewhere too, and compare")
+    words.add_argument("--python", action="store_true", help="only print which Python 3.12 it would build with")
     given = words.parse_args()
     wheels = given.wheels.resolve()
     try:
+        if given.python:
+            print(python312())
+            return 0
         built = build(_ROOT, given.output.resolve(), wheels, given.release)
         if given.twice:
             _compare(built, wheels, given.release)
@@ -74,7 +78,7 @@ def main() -> int:
 def build(tree: Path, output: Path, wheels: Path, release: str) -> Path:
     """The package of `tree`, in `output`. Raises `Failed`."""
     _tool("rpmbuild", 'install it (Debian: "apt-get install rpm", RHEL: "dnf install rpm-build")')
-    python = _python312()
+    python = python312()
     libraries = gather(wheels)
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="chargehand-rpm-") as directory:
@@ -228,18 +232,40 @@ def _version(tree: Path) -> str:
 # -- the machine ----------------------------------------------------------------------------------
 
 
-def _python312() -> str:
+_WANTED = "Python 3.12 with pip is needed: install it, or name one: PYTHON312=/PATH/TO/python3.12"
+
+
+def python312() -> str:
+    """Of PYTHON312 alone where that is set, else of PATH, else of pyenv. Raises `Failed`."""
     given = os.environ.get("PYTHON312")
-    python = given or _tool("python3.12", "install it, or name one: PYTHON312=/PATH/TO/python3.12")
+    faults = []
+    for python in [given] if given else _pythons():
+        fault = _not_312(python)
+        if fault is None:
+            return python
+        faults.append(f"{python}: {fault}")
+    raise Failed(". ".join([*faults, _WANTED]))
+
+
+def _pythons() -> Iterator[str]:
+    if found := shutil.which("python3.12"):
+        yield found
+    if pyenv := shutil.which("pyenv"):  # what it puts on PATH works only for versions that are chosen
+        done = subprocess.run([pyenv, "prefix", "3.12"], capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            yield f"{done.stdout.strip()}/bin/python3.12"
+
+
+def _not_312(python: str) -> str | None:
+    """What is wrong with it as a Python 3.12 that builds."""
     ask = "import sys, pip; print(*sys.version_info[:2], sep='.')"
-    wanted = "Python 3.12 with pip is needed: name one with PYTHON312=/PATH/TO/python3.12"
     try:
         done = subprocess.run([python, "-I", "-c", ask], capture_output=True, text=True, check=False)
     except OSError as error:
-        raise Failed(f"{python}: {os.strerror(error.errno or 0)}: {wanted}") from error
-    if done.returncode != 0 or done.stdout.strip() != "3.12":
-        raise Failed(f"{python}: {wanted}")
-    return python
+        return os.strerror(error.errno or 0)
+    if done.returncode != 0:
+        return (done.stderr.strip().splitlines() or [f"exit {done.returncode}"])[-1 if "Error" in done.stderr else 0]
+    return None if done.stdout.strip() == "3.12" else f"is Python {done.stdout.strip()}"
 
 
 def _tool(name: str, advice: str) -> str:

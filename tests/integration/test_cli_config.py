@@ -455,3 +455,34 @@ def test_init_writes_where_the_configuration_is_looked_for(tmp_path: Path) -> No
     assert chargehand("config", "init", CHARGEHAND_CONFIG=str(tmp_path / "a.toml")).returncode == 0
     assert chargehand("--config", tmp_path / "b.toml", "config", "init").returncode == 0
     assert sorted(one.name for one in tmp_path.iterdir()) == ["a.toml", "b.toml"]
+
+
+def test_a_unit_refuses_the_configuration_of_another(tmp_path: Path) -> None:
+    """As chargehand@chargehand.service would read the default unit's: two agents for one state directory."""
+    config = tmp_path / "a.toml"
+    config.write_text("")
+    command = [sys.executable, "-m", "chargehand", "agent", "--config", str(config)]
+    done = subprocess.run(
+        command,
+        env={**os.environ, "RUNTIME_DIRECTORY": "/run/chargehand-chargehand"},
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert done.returncode == 78
+    assert "agent.runtime_dir: /run/chargehand, and this unit's is /run/chargehand-chargehand" in done.stderr
+
+
+def test_check_of_a_file_where_it_will_stand(tmp_path: Path) -> None:
+    (tmp_path / "conf.d").mkdir()
+    (tmp_path / "conf.d/50.toml").write_text('[redis]\nusername = "x"\n')
+    new = tmp_path / "new"
+    new.write_text("[node]\n")
+    place = tmp_path / "chargehand.toml"
+    command = [sys.executable, "-m", "chargehand", "config", "check", "--file", str(new)]
+    alone = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    assert alone.returncode == 0
+    whole = subprocess.run([*command, "--as", str(place)], capture_output=True, text=True, timeout=20, check=False)
+    assert whole.returncode == 78
+    assert "redis.username" in whole.stderr

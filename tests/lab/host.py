@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -10,7 +11,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["CommandFailed", "call", "cgroup_root", "mounts_below", "overlay", "unmount", "until", "why_not"]
+__all__ = ["LAB", "CommandFailed", "call", "cgroup_root", "mounts_below", "overlay", "unmount", "until", "why_not"]
+
+#: Of several labs that stand beside each other on one machine, this one's name: a few letters and digits.
+LAB = os.environ.get("CHARGEHAND_LAB") or "0"
 
 _PROGRAMS = {  # and the Debian package that has it
     "mmdebstrap": "mmdebstrap",
@@ -56,6 +60,8 @@ def until(what: str, condition: Callable[[], object], timeout: float = 30.0) -> 
 
 def why_not() -> str | None:
     """Why no lab can stand on this machine, in one sentence; None when it can."""
+    if re.fullmatch("[a-z0-9]{1,6}", LAB) is None:
+        return f"CHARGEHAND_LAB={LAB!r} names no lab: one to six lower-case letters and digits are expected"
     if os.geteuid() != 0:
         return "the lab boots nodes with systemd: run it as root"
     missing = {package for program, package in _PROGRAMS.items() if shutil.which(program) is None}

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import platform
@@ -17,7 +18,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from lab.host import call, mounts_below, overlay
+from lab.host import call, mounts_below, overlay, unmount
 
 __all__ = ["Image", "cache_directory"]
 
@@ -60,12 +61,31 @@ def cache_directory() -> Path:
 
 
 class Image:
-    """`layers`, topmost first, make a whole root file system. To be made by one process at a time."""
+    """`layers`, topmost first, make a whole root file system. They stay until `close`.
+
+    Labs that stand beside each other share them: one builds at a time, and none removes what another uses.
+    """
 
     def __init__(self, tree: Path, cache: Path, scratch: Path) -> None:
         """`tree`: the checkout; `scratch`: a directory for mounts while building."""
         self._tree, self._cache, self._scratch = tree, cache, scratch
         cache.mkdir(parents=True, exist_ok=True)
+        self._used: list[int] = []
+        building = os.open(cache / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(building, fcntl.LOCK_EX)
+            self._build()
+        finally:
+            os.close(building)
+
+    def close(self) -> None:
+        for held in self._used:
+            os.close(held)
+        self._used.clear()
+
+    def _build(self) -> None:
+        unmount(self._cache)  # of an earlier one that was killed while it built
+        tree = self._tree
         project = tomllib.loads((tree / "pyproject.toml").read_text(encoding="utf-8"))["project"]
         self._needs: list[str] = project["dependencies"]
         recipe = [_SUITE, platform.machine(), *_PACKAGES, _SETTLE]
@@ -80,12 +100,14 @@ class Image:
         key = hashlib.sha256("\0".join(recipe).encode()).hexdigest()[:16]
         path = self._cache / f"{name}-{key}"
         for other in self._cache.glob(f"{name}-*"):
-            if other != path:
+            if other != path and not _is_used(other):
                 _remove(other)
         if not path.exists():
             unfinished = path.with_suffix(".unfinished")
             build(unfinished)
             unfinished.rename(path)
+        self._used.append(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+        fcntl.flock(self._used[-1], fcntl.LOCK_SH)
         return path
 
     def _build_base(self, root: Path) -> None:
@@ -168,6 +190,17 @@ def _contents(tree: Path) -> list[str]:
     for folder in ("agent", "units"):
         files += [path for path in (tree / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     return [f"{path.relative_to(tree)} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in sorted(files)]
+
+
+def _is_used(layer: Path) -> bool:
+    held = os.open(layer, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(held)
+    return False
 
 
 def _remove(path: Path) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from lab.host import call
+from lab.host import LAB, call
 
 __all__ = ["PREFIX", "Network"]
 
-PREFIX = "chlab"  # of everything with a name that the whole machine shares
+PREFIX = f"chlab-{LAB}"  # of everything with a name that the whole machine shares
 _SUBNET = "198.18.0"  # of RFC 2544: for tests of networks, routed nowhere
 
 

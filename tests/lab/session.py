@@ -1,4 +1,4 @@
-"""The lab: one at a time on a machine; it clears away what an earlier one that was killed has left."""
+"""The lab: one at a time of each name; it clears away what an earlier one that was killed has left."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from typing import Self
 import psutil
 
 from lab.groups import NodeGroup
-from lab.host import call, mounts_below, unmount, until
+from lab.host import LAB, call, mounts_below, unmount, until
 from lab.image import Image, cache_directory
 from lab.network import PREFIX, Network
 from lab.node import Node
 
 __all__ = ["Lab", "LabInUse"]
 
-_PLACE = Path("/run/chargehand-lab")
+_PLACE = Path(f"/run/chargehand-lab-{LAB}")
 _PROPAGATE = Path("/run/systemd/nspawn/propagate")
 _PATIENCE = 900.0  # seconds that a lab waits for another to end
-_AT_ONCE = 2  # nodes that are up; the machine may have two cores
+_AT_ONCE = 3  # nodes that are up; the machine may have two cores
 
 
 class LabInUse(Exception):
-    """Another lab stands on this machine, and does not end."""
+    """Another lab of this name stands on this machine, and does not end."""
 
 
 class Lab:
@@ -37,12 +37,11 @@ class Lab:
             until("alone", self._locked, _PATIENCE)
         except AssertionError as error:
             os.close(self._lock)
-            raise LabInUse(f"another lab has stood on this machine for {_PATIENCE:g} s: wait for its end") from error
+            advice = "wait for its end, or name this one: CHARGEHAND_LAB=NAME"
+            raise LabInUse(f"another lab {LAB!r} has stood here for {_PATIENCE:g} s: {advice}") from error
         self._nodes: list[Node] = []
         self.clear()
-        cache = cache_directory()
-        unmount(cache)  # of an earlier one that was killed while it built
-        self._layers = Image(tree, cache, _PLACE).layers
+        self._image = Image(tree, cache_directory(), _PLACE)
         self._network = Network()
 
     def _locked(self) -> bool:
@@ -62,7 +61,7 @@ class Lab:
         """A new node, switched off. `name`: at most 9 characters, of which the kernel makes an interface's name."""
         assert len(name) < 10
         assert sum(node.is_up for node in self._nodes) < _AT_ONCE, f"at most {_AT_ONCE} nodes are up at once"
-        self._nodes.append(Node(name, self._layers, _PLACE / name, self._network))
+        self._nodes.append(Node(name, self._image.layers, _PLACE / name, self._network))
         hosts = "".join(f"{node.address} {node.name}\n" for node in self._nodes)
         for node in self._nodes:
             node.write("/etc/hosts", f"127.0.0.1 localhost\n{hosts}")
@@ -76,6 +75,7 @@ class Lab:
         for node in list(self._nodes):
             self.discard(node)
         self.clear()
+        self._image.close()
         os.close(self._lock)
 
     @staticmethod

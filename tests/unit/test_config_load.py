@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chargehand.config.files import StandIn
 from chargehand.config.load import ConfigError, Loaded, directories, load
 from chargehand.config.plain import from_builtins, to_builtins
 from chargehand.config.settings import (
@@ -337,3 +338,37 @@ def test_only_the_default_file_may_be_absent(tmp_path: Path, monkeypatch: pytest
     (tmp_path / "chargehand.toml").symlink_to("nowhere")
     with pytest.raises(ConfigError, match="a link to a file that does not exist"):
         load()
+
+
+@pytest.mark.parametrize(
+    ("place", "text", "sound"),
+    [
+        ("chargehand.toml", '[redis]\nurl = "redis://other"\n', True),
+        ("chargehand.toml", "", False),  # the drop-in's username needs the url that this loses
+        ("conf.d/50-acl.toml", '[redis]\nusername = "somebody"\n', True),
+        ("conf.d/50-acl.toml", "[redis]\nembedded = true\n", False),
+        ("conf.d/60-new.toml", '[node]\nname = "n"\n', True),
+        ("conf.d/60-new.toml", "[orchestrator]\nthreads = 2\n", False),
+    ],
+)
+def test_a_file_is_checked_where_it_will_stand(tmp_path: Path, place: str, text: str, *, sound: bool) -> None:
+    (tmp_path / "conf.d").mkdir()
+    (tmp_path / "chargehand.toml").write_text('[redis]\nurl = "redis://one"\n')
+    (tmp_path / "conf.d/50-acl.toml").write_text('[redis]\nusername = "chargehand"\n')
+    new = tmp_path / f"{place}20261124-77-abc"
+    new.write_text(text)
+    stand_in = StandIn(new, tmp_path / place)
+    if sound:
+        assert new in load(stand_in=stand_in).files
+        return
+    with pytest.raises(ConfigError) as caught:
+        load(stand_in=stand_in)
+    assert any(problem.file in {new, tmp_path / "conf.d/50-acl.toml"} for problem in caught.value.problems)
+
+
+def test_a_further_instances_file_is_checked_where_it_will_stand(tmp_path: Path) -> None:
+    (tmp_path / "blue.d").mkdir()
+    (tmp_path / "blue.toml").write_text('[node]\nname = "b"\n')
+    (tmp_path / "x").write_text('[executor]\nname = "blue"\n')
+    found = load(stand_in=StandIn(tmp_path / "x", tmp_path / "blue.d/10.toml"))
+    assert (found.settings.node.name, found.settings.executor.name) == ("b", "blue")

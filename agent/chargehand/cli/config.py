@@ -32,18 +32,31 @@ def config() -> None:
 
 @config.command()
 @click.option("--file", "file", metavar="FILE", type=file_path, help="Check this file instead of the configured one.")
+@click.option(
+    "--as",
+    "place",
+    metavar="PATH",
+    type=file_path,
+    help="With --file: check the whole configuration as it will be once FILE stands at PATH.",
+)
 @json_option
 @config_option
-def check(file: str | None, *, as_json: bool) -> int:
+def check(file: str | None, place: str | None, *, as_json: bool) -> int:
     """Say everything that is wrong with the configuration.
 
     Exit code: 0 when it is sound, 78 when it is refused, 1 when a module of actions cannot be imported (a node
     starts with that, degraded).
     """
+    from chargehand.config.files import StandIn
     from chargehand.config.load import ConfigError, load
 
+    if place is not None and file is None:
+        raise click.UsageError("--as says where the file of --file will stand: give both")
     try:
-        found = load(file)
+        if file is not None and place is not None:
+            found = load(stand_in=StandIn(Path(file).absolute(), Path(place).absolute()))
+        else:
+            found = load(file)
         notes = _check_identity(found)
     except ConfigError as error:
         if as_json:

@@ -11,7 +11,17 @@ from typing import Any, NamedTuple
 from chargehand.config.lines import locate
 from chargehand.config.problems import NAMED, ConfigError, KeyPath, Problem, shown
 
-__all__ = ["DEFAULT", "Merged", "config_path", "drop_in_directory", "instance", "is_one_value", "merge", "origin"]
+__all__ = [
+    "DEFAULT",
+    "Merged",
+    "StandIn",
+    "config_path",
+    "drop_in_directory",
+    "instance",
+    "is_one_value",
+    "merge",
+    "origin",
+]
 
 DEFAULT = Path("/etc/chargehand/chargehand.toml")
 
@@ -70,7 +80,22 @@ def drop_in_directory(main: Path) -> Path:
     return main.parent / ("conf.d" if main.name == DEFAULT.name else f"{main.name.removesuffix('.toml')}.d")
 
 
-def merge(given: str | Path | None) -> Merged:
+class StandIn(NamedTuple):
+    """A file that is read as if it stood at another place: what somebody is about to write there."""
+
+    file: Path
+    place: Path
+
+    @property
+    def main(self) -> Path:
+        """The main file of the configuration that the place belongs to."""
+        directory = self.place.parent
+        if directory.name == "conf.d":
+            return directory.parent / DEFAULT.name
+        return directory.with_suffix(".toml") if directory.suffix == ".d" else self.place
+
+
+def merge(given: str | Path | None, stand_in: StandIn | None = None) -> Merged:
     """Read the main file and its drop-ins, in name order. Raises `ConfigError` when one cannot be read at all."""
     main, named = config_path(given)
     merged = Merged({}, {}, [], [])
@@ -81,7 +106,13 @@ def merge(given: str | Path | None) -> Merged:
         drop_ins = []
         unreadable.append(error.problem)
     # A link that points nowhere is there, and is refused: the default file may be absent, not broken.
-    for path in [*([main] if named or os.path.lexists(main) else []), *drop_ins]:
+    paths = [*([main] if named or os.path.lexists(main) else []), *drop_ins]
+    if stand_in is not None:
+        rest = sorted({*paths, stand_in.place} - {main})
+        paths = [*([main] if main in {*paths, stand_in.place} else []), *rest]
+    for path in paths:
+        if stand_in is not None and path == stand_in.place:
+            path = stand_in.file
         try:
             data, lines = _read(path)
         except _Unreadable as error:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import msgspec
 from msgspec import Meta, Struct
 
-from chargehand.config.files import Merged, Origins, config_path, instance, is_one_value, merge, origin
+from chargehand.config.files import Merged, Origins, StandIn, config_path, instance, is_one_value, merge, origin
 from chargehand.config.plain import decode_quantity, from_builtins
 from chargehand.config.problems import NAMED, ConfigError, KeyPath, Problem, shown
 from chargehand.config.rules import ANY, broken_rules, inputs_of
@@ -32,13 +32,15 @@ class Loaded(NamedTuple):
         return problem._replace(file=file, line=line)
 
 
-def load(path: str | Path | None = None) -> Loaded:
+def load(path: str | Path | None = None, stand_in: StandIn | None = None) -> Loaded:
     """Read the configuration. Raises `ConfigError` with all that is wrong.
 
     `path`: the main file (default: CHARGEHAND_CONFIG, else /etc/chargehand/chargehand.toml; the last may be
-    absent, everything has a default).
+    absent, everything has a default). `stand_in`: one of its files, to be read from somewhere else.
     """
-    merged = merge(path)
+    if stand_in is not None:
+        path = stand_in.main
+    merged = merge(path, stand_in)
     faults = _faults(merged)
     data = _sound(merged.data, faults)
     data["node"] = {"name": _host_name(), **data.get("node", {})}
