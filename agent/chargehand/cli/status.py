@@ -159,7 +159,7 @@ def _row(one: Seen, now_ms: int) -> list[str]:
         member.child,
         f"[{color}]{role}[/]",
         _ago((now_ms - member.since_ms) / 1000) if member.since_ms else "",
-        f"{member.busy}/{member.threads}" if member.kind == "worker" else "",
+        f"{member.busy}/{member.threads}" if member.kind == "worker" else f"{member.share} %" if member.share else "",
         ",".join(member.queues),
         f"{one.beat_age:.1f} s",
         "; ".join(notes),

@@ -13,6 +13,7 @@ from typing import Any
 
 from chargehand.config.settings import RetentionSettings
 from chargehand.orchestrator.health import Hearing
+from chargehand.orchestrator.load import Load
 from chargehand.plan.commit import Commit, Corpse
 from chargehand.plan.director import Director, plans_named
 from chargehand.plan.life import PlanState
@@ -73,6 +74,8 @@ class Reign:
             chr(PlanState.REJECTED): round(retention.rejected * 1000),
         }
         self._purge_at = 0.0
+        self.load = Load(boottime())
+        self.behind_ms = 0  # how long the oldest event had waited when it was read, at most since it was told last
         self._ttl = ttl
         self._renew_every = renew_every
         self._careful = careful
@@ -102,6 +105,7 @@ class Reign:
         self._tend(self._line, None)
         self._renew()
         self._purge()
+        self.load.turned(boottime())
         events = list(self._backlog)
         due = self._due()
         corpses = self._corpses(events)
@@ -136,7 +140,10 @@ class Reign:
         if self._reading is None:
             self._line.send(self._read())
         assert self._reading is not None
-        if not self._wait(self._reading, self._line):
+        began = boottime()
+        answered = self._wait(self._reading, self._line)
+        self.load.waited(boottime() - began)
+        if not answered:
             raise Unavailable("no answer in time")
         self._reading = None
         events, strange = self._ledger.events(self._line.read())
@@ -148,6 +155,10 @@ class Reign:
             )
             self._ledger.put_aside(strange)
         self._backlog.extend(events)
+        if events:
+            self.behind_ms = max(
+                self.behind_ms, self._hearing.redis_ms(boottime()) - int(events[0][0].partition("-")[0])
+            )
 
     def _read(self) -> Command:
         """The next read; it blocks until there is something else to do."""

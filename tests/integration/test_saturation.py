@@ -1,0 +1,43 @@
+"""How busy the orchestrator is stands where people look: what it tells its agent, and what it tells everybody."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+
+from chargehand.client import Client
+from chargehand.store.keys import Keys
+from support.programs import Program
+from support.server import Server
+
+StartProgram = Callable[..., Program]
+
+
+def test_share_is_told(start_program: StartProgram, client: Client, server: Server) -> None:
+    orchestrator = start_program("orchestrator").ready()
+    start_program("worker").ready()
+    enough = threading.Event()
+
+    def go_on() -> None:
+        while not enough.is_set():
+            plans = []
+            for _ in range(50):
+                plan = client.plan("some")
+                plan.add("nothing")
+                plans.append(plan)
+            for plan in plans:
+                client.submit(plan)
+
+    submitting = threading.Thread(target=go_on)
+    submitting.start()
+    try:
+        orchestrator.until("busy", lambda fields: int(fields.get("X_CHARGEHAND_SHARE") or 0) >= 10)
+    finally:
+        enough.set()
+        submitting.join()
+    line = server.line()
+    members = [json.loads(value) for value in line.call("HVALS", Keys("default").members)]
+    line.close()
+    assert next(one for one in members if one["kind"] == "orchestrator")["share"] >= 5
+    assert "X_CHARGEHAND_DEGRADED" not in orchestrator.fields or not orchestrator.fields["X_CHARGEHAND_DEGRADED"]
