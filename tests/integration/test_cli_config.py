@@ -446,7 +446,15 @@ def test_init_replaces_nothing_unasked(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (1, f"chargehand: {path} exists already: --force replaces it\n")
     assert path.read_text() == "mine = 1"
     assert chargehand("config", "init", "--force", path).returncode == 0
-    assert tomllib.loads(path.read_text()).keys() == {"node", "executor", "redis", "agent", "orchestrator", "actions"}
+    assert tomllib.loads(path.read_text()).keys() == {
+        "node",
+        "executor",
+        "redis",
+        "agent",
+        "orchestrator",
+        "retention",
+        "actions",
+    }
     assert [one.name for one in tmp_path.iterdir()] == ["site.toml"]
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
 

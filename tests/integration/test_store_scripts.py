@@ -10,7 +10,7 @@ import pytest
 from msgspec import Raw
 
 from chargehand.client import Client, SubmitRefused
-from chargehand.plan.commit import Commit, Corpse, StateWrite
+from chargehand.plan.commit import Commit, Corpse, Move, StateWrite
 from chargehand.plan.life import PlanState
 from chargehand.store import lease
 from chargehand.store.committing import commit_command
@@ -73,7 +73,7 @@ class TestCommit:
         return reply
 
     def created(self, plan: str = "p", *, queue: str = "default") -> Commit:
-        made = Commit(position="5-0", created={plan: b"Rq"}, opened={plan: 1})
+        made = Commit(position="5-0", created={plan: b"Rq"}, indexed={plan: Move("", "R", 1)})
         made.push(made.pushed, queue, entry(0))
         return made
 
@@ -177,7 +177,7 @@ class TestCommit:
         assert line.call("GETRANGE", KEYS.states("p"), -2, -1) == b"qs"
 
     def nothing(self, line: Line) -> None:
-        assert line.call("EXISTS", KEYS.states("p"), KEYS.open, KEYS.queue("default")) == 0
+        assert line.call("EXISTS", KEYS.states("p"), KEYS.index("R"), KEYS.queue("default")) == 0
         assert line.call("HGET", KEYS.head, "position") is None
 
 

@@ -54,5 +54,5 @@ def nothing_left(line: Line, keys: Keys, *, queue: str = "default") -> None:
     assert line.call("LLEN", keys.queue(queue)) == 0
     assert line.call("LLEN", keys.alone(queue)) == 0
     assert line.call("HLEN", keys.pending) == 0
-    assert line.call("ZCARD", keys.open) == 0
+    assert line.call("ZCARD", keys.index("R")) == 0
     assert line.call("LLEN", keys.strange) == 0

@@ -38,8 +38,7 @@ class World:
     timers: dict[str, int] = field(default_factory=dict)
     owned: dict[str, dict[str, bytes]] = field(default_factory=dict)
     members: set[str] = field(default_factory=set)
-    opened: set[str] = field(default_factory=set)
-    ended: set[str] = field(default_factory=set)
+    index: dict[str, str] = field(default_factory=dict)  # plan -> the state that it is indexed under
     inbox: list[tuple[str, Event | None]] = field(default_factory=list)
     succeeded: dict[tuple[str, int], int] = field(default_factory=dict)  # how often a success was recorded
     most: int = 500  # effects a commit
@@ -136,9 +135,9 @@ class World:
         for timer in commit.stopped_timers:
             self.timers.pop(timer, None)
         self.timers.update(commit.timers)
-        self.opened |= set(commit.opened)
-        self.opened -= set(commit.ended)
-        self.ended |= set(commit.ended)
+        for plan, move in commit.indexed.items():
+            assert self.index.get(plan, "") in ({*move.before} or {""}), (plan, move, self.index.get(plan))
+            self.index[plan] = move.after
         for queue, entries in commit.pushed.items():
             self.queues.setdefault(queue, deque()).extend(entries)
         for queue, entries in commit.returned.items():

@@ -159,6 +159,7 @@ def test_whatever_happens_order_is_kept_and_every_plan_ends(seed: int) -> None:
     assert all(count == 1 for count in world.succeeded.values())
     for plan in walk.plans:
         state = PlanState(world.states[plan][0])
+        assert world.index[plan] == chr(state)
         if state is PlanState.PAUSED:
             failed = [at - 1 for at, byte in enumerate(world.states[plan]) if at and byte == StepState.FAILED]
             assert failed
@@ -166,4 +167,3 @@ def test_whatever_happens_order_is_kept_and_every_plan_ends(seed: int) -> None:
         else:
             assert state is PlanState.SUCCEEDED
             assert all(byte == StepState.SUCCEEDED for byte in world.states[plan][1:])
-            assert plan in world.ended

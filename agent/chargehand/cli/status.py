@@ -128,8 +128,8 @@ def _print(census: Census) -> None:
         lock = "free: no orchestrator is active"
     print(f"executor {census.executor}\nlock     {lock}")
     print(
-        f"plans    {census.open} under way, {census.pending} not accepted yet, {census.ended} ended; "
-        f"inbox {census.inbox} events"
+        f"plans    {', '.join(f'{count} {state}' for state, count in census.plans.items())}, "
+        f"{census.pending} not accepted yet; inbox {census.inbox} events"
     )
     console = Console()
     table = Table(box=None, pad_edge=False)
@@ -159,7 +159,7 @@ def _row(one: Seen, now_ms: int) -> list[str]:
         member.child,
         f"[{color}]{role}[/]",
         _ago((now_ms - member.since_ms) / 1000) if member.since_ms else "",
-        f"{member.busy}/{member.threads}" if member.kind == "worker" else "",
+        f"{member.busy}/{member.threads}" if member.kind == "worker" else f"{member.share} %" if member.share else "",
         ",".join(member.queues),
         f"{one.beat_age:.1f} s",
         "; ".join(notes),

@@ -24,6 +24,7 @@ __all__ = [
     "Parameter",
     "ProgramSettings",
     "RedisSettings",
+    "RetentionSettings",
     "RetrySettings",
     "RolePatterns",
     "Settings",
@@ -146,6 +147,14 @@ class ActionSettings(Struct, frozen=True, forbid_unknown_fields=True):
     enabled: bool = True
 
 
+class RetentionSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """How long ended plans are kept."""
+
+    succeeded: Duration = Duration(30 * 86_400)
+    rejected: Duration = Duration(30 * 86_400)
+    most: Annotated[int, Meta(ge=0)] = 1_000_000  # ended plans in all; the oldest go first
+
+
 class ActionsSettings(Struct, frozen=True, forbid_unknown_fields=True):
     path: list[str] = field(default_factory=lambda: ["/etc/chargehand/actions"])
     modules: list[str] = []
@@ -203,6 +212,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     agent: AgentSettings = AgentSettings()
     orchestrator: OrchestratorSettings = OrchestratorSettings()
     worker: list[WorkerSettings] = field(default_factory=lambda: [WorkerSettings(name="worker")])
+    retention: RetentionSettings = RetentionSettings()
     actions: ActionsSettings = ActionsSettings()
     action: list[ActionSettings] = []
     child: list[ProgramSettings] = []

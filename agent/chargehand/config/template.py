@@ -62,6 +62,11 @@ TEMPLATE = """\
 # limits = {}                    # { nofile = 65536 }; also nproc, core, stack, memlock, file_size, address_space
 # enabled = true                 # false removes a group that an earlier file declares
 
+[retention]
+# succeeded = "30d"              # how long ended plans are kept, by their state
+# rejected = "30d"
+# most = 1000000                 # ended plans in all; the oldest go first
+
 [actions]
 # path = ["/etc/chargehand/actions"]     # searched for the modules, after the system's own libraries
 # modules = []                   # imported by workers and by `chargehand submit`, never by agent or orchestrator

@@ -50,6 +50,7 @@ class Orchestrator:
         self._beat_at = 0.0
         self._careful = False
         self._reigning = False
+        self._reign: Reign | None = None
         self._member = Member(
             kind="orchestrator",
             node=child.node,
@@ -211,11 +212,13 @@ class Orchestrator:
             self._held,
             ttl=self._ttl,
             renew_every=self._renew_every,
+            retention=self._child.settings.retention,
             careful=self._careful,
             wait=self._wait,
             tend=self._tend,
         )
         self._careful = False
+        self._reign = reign
         reign.open()
         self._role("active", epoch=self._held.epoch, since_ms=self._held.now_ms)
         self._child.reached()
@@ -230,6 +233,7 @@ class Orchestrator:
             raise
         finally:
             self._reigning = False
+            self._reign = None
 
     def _tend(self, line: Line, queued: int | None) -> None:
         """Between turns, when the line is free: hear the agent, ping, beat, report."""
@@ -242,8 +246,16 @@ class Orchestrator:
             self._tell_active(self._held.epoch, queued)
 
     def _tell_active(self, epoch: int, queued: int) -> None:
+        busy, behind, saturated = None, 0.0, False
+        if self._reign is not None:
+            busy, saturated = self._reign.load.percent, self._reign.load.saturated
+            behind, self._reign.behind_ms = self._reign.behind_ms / 1000, 0
+        self._member.share, self._member.behind = busy or 0, round(behind, 1)
+        self._child.degraded(f"saturated ({busy} % busy for a minute): add an executor" if saturated else "")
         self._child.tell(
             ready=True,
+            share=str(busy) if busy else "",
+            behind=f"{behind:.0f}" if behind >= 1 else "",
             status=f"active (epoch {epoch}); {queued} steps queued",
             role="active",
             epoch=str(epoch),

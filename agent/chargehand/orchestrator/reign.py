@@ -11,7 +11,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from chargehand.config.settings import RetentionSettings
 from chargehand.orchestrator.health import Hearing
+from chargehand.orchestrator.load import Load
 from chargehand.plan.commit import Commit, Corpse
 from chargehand.plan.director import Director, plans_named
 from chargehand.plan.life import PlanState
@@ -19,7 +21,7 @@ from chargehand.store.committing import commit_command
 from chargehand.store.connection import Command, Full, Line, Unavailable, boottime
 from chargehand.store.keys import Keys
 from chargehand.store.lease import Held
-from chargehand.store.ledger import Ledger
+from chargehand.store.ledger import PURGE, Ledger
 from chargehand.store.membership import BEAT_EVERY, SILENT_MS
 from chargehand.store.scripts import RENEW
 from chargehand.wire import Died, Event, Finished, Submitted
@@ -28,6 +30,7 @@ __all__ = ["Deposed", "Forget", "Reign"]
 
 log = logging.getLogger("chargehand.orchestrator")
 
+_PURGE_EVERY = 5.0  # seconds between two looks for plans that are to go
 _IDLE = 1.0  # seconds: the longest read, so that the watchdog is pinged and the agent heard in time
 
 
@@ -57,6 +60,7 @@ class Reign:
         *,
         ttl: float,
         renew_every: float,
+        retention: RetentionSettings,
         careful: bool,
         wait: Callable[[float, Line | None], bool],
         tend: Callable[[Line, int | None], None],
@@ -64,6 +68,14 @@ class Reign:
         self._line = line
         self._keys = keys
         self._held = held
+        self._retention = retention
+        self._ages_ms = {
+            chr(PlanState.SUCCEEDED): round(retention.succeeded * 1000),
+            chr(PlanState.REJECTED): round(retention.rejected * 1000),
+        }
+        self._purge_at = 0.0
+        self.load = Load(boottime())
+        self.behind_ms = 0  # how long the oldest event had waited when it was read, at most since it was told last
         self._ttl = ttl
         self._renew_every = renew_every
         self._careful = careful
@@ -92,6 +104,8 @@ class Reign:
             raise Deposed("not renewed in time")
         self._tend(self._line, None)
         self._renew()
+        self._purge()
+        self.load.turned(boottime())
         events = list(self._backlog)
         due = self._due()
         corpses = self._corpses(events)
@@ -109,13 +123,27 @@ class Reign:
             self._commit(commit)
             _log([event for _, event in events[:covered]], commit.announced)
 
+    def _purge(self) -> None:
+        """Let a few ended plans go that are past their age or count; look again soon only while there are more."""
+        now = boottime()
+        if now < self._purge_at:
+            return
+        expired = self._ledger.expired(self._ages_ms, self._retention.most, self._hearing.redis_ms(now))
+        self._purge_at = now if len(expired) == PURGE else now + _PURGE_EVERY
+        if expired:
+            self._commit(Commit(purged=expired), read_on=False)
+            log.debug("purged %d plans", len(expired))
+
     # -- gathering --------------------------------------------------------------------------------
 
     def _gather(self) -> None:
         if self._reading is None:
             self._line.send(self._read())
         assert self._reading is not None
-        if not self._wait(self._reading, self._line):
+        began = boottime()
+        answered = self._wait(self._reading, self._line)
+        self.load.waited(boottime() - began)
+        if not answered:
             raise Unavailable("no answer in time")
         self._reading = None
         events, strange = self._ledger.events(self._line.read())
@@ -127,6 +155,10 @@ class Reign:
             )
             self._ledger.put_aside(strange)
         self._backlog.extend(events)
+        if events:
+            self.behind_ms = max(
+                self.behind_ms, self._hearing.redis_ms(boottime()) - int(events[0][0].partition("-")[0])
+            )
 
     def _read(self) -> Command:
         """The next read; it blocks until there is something else to do."""
@@ -196,7 +228,8 @@ class Reign:
         self._held.extend(before, self._ttl)
         self._renewed = before
 
-    def _commit(self, commit: Commit) -> None:
+    def _commit(self, commit: Commit, *, read_on: bool = True) -> None:
+        """`read_on`: ask for the next events in the same flight, when none are at hand."""
         command = commit_command(
             self._keys, commit, token=self._held.token, seq=self._seq, ttl_ms=round(self._ttl * 1000)
         )
@@ -206,7 +239,7 @@ class Reign:
         if commit.position is not None:
             self._position = commit.position
         before = boottime()
-        if self._backlog:
+        if self._backlog or not read_on:
             self._line.send(command)
         else:
             self._line.send(command, self._read())

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-__all__ = ["Commit", "Corpse", "StateWrite"]
+__all__ = ["Commit", "Corpse", "Move", "StateWrite"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,14 @@ class StateWrite:
     value: bytes
 
 
+class Move(NamedTuple):
+    """Of a plan between the indexes of states."""
+
+    before: str  # letters: it stands under one of these; "" for a new plan
+    after: str
+    ms: int  # since when
+
+
 @dataclass(slots=True)
 class Commit:
     """The effects of one turn. Empty when nothing happened; `position` is the last event it covers."""
@@ -42,12 +51,18 @@ class Commit:
     alone: dict[str, list[bytes]] = field(default_factory=dict)  # queue -> entries that run alone
     timers: dict[str, int] = field(default_factory=dict)  # member -> due, ms of Redis' TIME
     stopped_timers: set[str] = field(default_factory=set)
-    opened: dict[str, int] = field(default_factory=dict)  # plan -> accepted, ms
-    ended: dict[str, int] = field(default_factory=dict)  # plan -> ended, ms
+    indexed: dict[str, Move] = field(default_factory=dict)  # plan -> from which state's index to which
+    purged: list[tuple[str, str]] = field(default_factory=list)  # (state, plan): past its age or count
     reaped: list[Corpse] = field(default_factory=list)
     announced: dict[str, str] = field(default_factory=dict)  # plan -> its new state, one letter
     effects: int = 0
     size: int = 0  # bytes
+
+    def move(self, plan: str, before: str, after: str, ms: int) -> None:
+        """Index a plan under its new state. `before`: letters of the states that it may stand under, "" for none."""
+        known = self.indexed.get(plan)
+        self.indexed[plan] = Move(known.before if known else before, after, ms)
+        self.count()
 
     def push(self, where: dict[str, list[bytes]], queue: str, entry: bytes) -> None:
         where.setdefault(queue, []).append(entry)

@@ -44,6 +44,7 @@ WINDOW = 2_000  # steps of one plan that stand in queues at once
 MAX_LOSSES = 3  # a step lost so often pauses its plan
 ALONE_AFTER = 2  # a step lost so often runs with nothing beside it
 WHOLE_PLAN = -1  # stands for a step number where a record is about the plan itself
+_OPEN = "".join(chr(state) for state in PlanState if state not in ENDED)
 CACHE = 32 * 1024 * 1024  # bytes of plans kept in memory
 
 _definition_decoder = msgspec.json.Decoder(Definition)
@@ -133,7 +134,7 @@ class Director:
         self._now = now_ms
         for plan, why in (unreadable or {}).items():
             commit.states.append(StateWrite(plan, 0, bytes([PlanState.REJECTED])))
-            self._refuse(plan, why)
+            self._refuse(plan, why, before=_OPEN)
         for corpse in corpses:
             self._reap(corpse)
         for timer in due:
@@ -179,7 +180,7 @@ class Director:
             commit.created[event.plan] = bytes([PlanState.REJECTED])
             self._refuse(event.plan, str(error))
             return
-        commit.opened[event.plan] = submitted_ms
+        commit.move(event.plan, "", chr(PlanState.RUNNING), submitted_ms)
         commit.count(len(run.state))
         if definition.parts:  # its steps are loaded from Redis, part by part, when the timer names it
             commit.created[event.plan] = bytes(run.state)
@@ -190,9 +191,9 @@ class Director:
         self._touched[run.id] = run
         commit.created[run.id] = b""  # filled when the turn is settled
 
-    def _refuse(self, plan: str, why: str) -> None:
+    def _refuse(self, plan: str, why: str, *, before: str = "") -> None:
         commit = self._commit
-        commit.ended[plan] = self._now
+        commit.move(plan, before, chr(PlanState.REJECTED), self._now)
         commit.announced[plan] = chr(PlanState.REJECTED)
         commit.records[plan] = {WHOLE_PLAN: encode(Failure(kind="refused", message=why, final=True))}
         commit.count(len(why))
@@ -290,6 +291,7 @@ class Director:
         after = PLAN_LIFE[run.plan_state][event]
         if after is None:
             return False
+        self._commit.move(run.id, chr(run.plan_state), chr(after), self._now)
         run.set_plan(after)
         self._commit.announced[run.id] = chr(after)
         self._commit.count(1)
@@ -347,8 +349,6 @@ class Director:
                 commit.records[plan] = {step: encode(run.records[step]) for step in run.touched}
                 run.touched.clear()
             if run.plan_state in ENDED:
-                commit.ended[plan] = self._now
-                commit.opened.pop(plan, None)
                 self._eager.pop(plan, None)
                 self._forget(plan)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import Struct
 
+from chargehand.plan.life import PlanState
 from chargehand.store.connection import Line
 from chargehand.store.keys import Keys
 from chargehand.store.membership import SILENT_MS, Member
@@ -30,14 +31,13 @@ class Census(Struct):
     holder_since_ms: int
     inbox: int  # events not yet decided on
     pending: int  # plans not yet accepted
-    open: int
-    ended: int
+    plans: dict[str, int]  # state -> how many
     queues: dict[str, int]
     members: list[Seen]
 
 
 def take_census(line: Line, keys: Keys, executor: str) -> Census:
-    time, token, left, holder, inbox, pending, under_way, ended, members, beats = line.batch(
+    time, token, left, holder, inbox, pending, members, beats, *counts = line.batch(
         [
             ("TIME",),
             ("GET", keys.lease),
@@ -45,10 +45,9 @@ def take_census(line: Line, keys: Keys, executor: str) -> Census:
             ("HMGET", keys.holder, "node", "since"),
             ("XLEN", keys.inbox),
             ("HLEN", keys.pending),
-            ("ZCARD", keys.open),
-            ("ZCARD", keys.ended),
             ("HGETALL", keys.members),
             ("ZRANGE", keys.beats, 0, -1, "WITHSCORES"),
+            *(("ZCARD", keys.index(chr(state))) for state in PlanState),
         ]
     )
     now_ms = int(time[0]) * 1000 + int(time[1]) // 1000
@@ -70,8 +69,7 @@ def take_census(line: Line, keys: Keys, executor: str) -> Census:
         holder_since_ms=int(holder[1] or 0),
         inbox=inbox,
         pending=pending,
-        open=under_way,
-        ended=ended,
+        plans={state.name.lower(): count for state, count in zip(PlanState, counts, strict=True)},
         queues=dict(zip(names, depths, strict=True)),
         members=seen,
     )

@@ -115,11 +115,18 @@ def _timers(call: _Call, keys: Keys, commit: Commit) -> None:
 
 
 def _indexes(call: _Call, keys: Keys, commit: Commit) -> None:
-    for key, times in ((keys.open, commit.opened), (keys.ended, commit.ended)):
-        scored: list[Any] = []
-        for plan, ms in times.items():
-            scored += (ms, plan)
-        if scored:
-            call.many("ZADD", key, scored)
-    if commit.ended:
-        call.many("ZREM", keys.open, list(commit.ended))
+    left: dict[str, list[Any]] = {}
+    entered: dict[str, list[Any]] = {}
+    for plan, move in commit.indexed.items():
+        for state in move.before:
+            if state != move.after:
+                left.setdefault(state, []).append(plan)
+        entered.setdefault(move.after, []).extend((move.ms, plan))
+    for state, plan in commit.purged:
+        left.setdefault(state, []).append(plan)
+        for key in (keys.plan(plan), keys.states(plan), keys.records(plan), keys.outputs(plan)):
+            call.do("UNLINK", key)
+    for state, plans in left.items():
+        call.many("ZREM", keys.index(state), plans)
+    for state, scored in entered.items():
+        call.many("ZADD", keys.index(state), scored)

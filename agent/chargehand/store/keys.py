@@ -17,7 +17,6 @@ class Keys:
     timers    sorted set: timer -> due, ms of Redis' TIME
     members   hash: incarnation -> who it is and how busy, JSON
     beats     sorted set: incarnation -> its last heartbeat, ms of Redis' TIME
-    open      sorted set: plan -> accepted, ms;   ended: plan -> ended, ms
     strange   list: events that this version cannot read, kept for people (the last 1,000)
     """
 
@@ -32,8 +31,6 @@ class Keys:
         self.timers = p + "timers"
         self.members = p + "members"
         self.beats = p + "beats"
-        self.open = p + "open"
-        self.ended = p + "ended"
         self.strange = p + "strange"
         self.lease_channel = p + "released"
 
@@ -76,6 +73,10 @@ class Keys:
     def outputs(self, plan: str) -> str:
         """hash: step -> result."""
         return f"{self.prefix}outputs:{plan}"
+
+    def index(self, state: str) -> str:
+        """sorted set: the plans in this state (its letter) -> since when, ms of Redis' TIME."""
+        return f"{self.prefix}plans:{state}"
 
     def plan_channel(self, plan: str) -> str:
         """Published on when the plan's state changes: its new state."""

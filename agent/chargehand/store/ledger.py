@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -14,10 +14,11 @@ from chargehand.store.keys import Keys
 from chargehand.store.membership import Member
 from chargehand.wire import Definition, Event, Step, Submitted, decode_event, is_newer
 
-__all__ = ["BATCH", "Head", "Ledger", "Loaded"]
+__all__ = ["BATCH", "PURGE", "Head", "Ledger", "Loaded"]
 
 BATCH = 400  # events read at once: about what one commit of 500 effects can take in
 _DUE = 200  # timers read at once
+PURGE = 100  # ended plans that go at once: with four keys each about as much as any commit
 
 _definition_decoder = msgspec.json.Decoder(Definition)
 _steps_decoder = msgspec.json.Decoder(list[Step])
@@ -150,6 +151,32 @@ class Ledger:
             queues.update(_member_decoder.decode(member).queues)
         depths = self.line.batch([("LLEN", self.keys.queue(queue)) for queue in sorted(queues)])
         return sum(depths)
+
+    def expired(self, ages_ms: Mapping[str, int], most: int, now_ms: int) -> list[tuple[str, str]]:
+        """(state, plan) of ended plans that are to go: past their state's age, and beyond `most` in all; a few at once.
+
+        `ages_ms`: a state's letter -> how long its plans are kept.
+        """
+        letters = list(ages_ms)
+        commands: list[Command] = [
+            ("ZRANGEBYSCORE", self.keys.index(one), "-inf", f"({now_ms - ages_ms[one]}", "LIMIT", 0, PURGE)
+            for one in letters
+        ]
+        commands += [("ZCARD", self.keys.index(one)) for one in letters]
+        answers = self.line.batch(commands)
+        found = [(one, plan.decode()) for one, plans in zip(letters, answers, strict=False) for plan in plans][:PURGE]
+        beyond = sum(answers[len(letters) :]) - len(found) - most
+        if found or beyond <= 0:
+            return found
+        oldest = self.line.batch(
+            [("ZRANGE", self.keys.index(one), 0, min(beyond, PURGE) - 1, "WITHSCORES") for one in letters]
+        )
+        aged = sorted(
+            (float(since), one, plan.decode())
+            for one, answer in zip(letters, oldest, strict=True)
+            for plan, since in zip(answer[::2], answer[1::2], strict=True)
+        )
+        return [(one, plan) for _, one, plan in aged[: min(beyond, PURGE)]]
 
     # -- the dead ---------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import msgspec
 from msgspec import Raw, Struct
 
-from chargehand.plan.life import PlanState, StepState
+from chargehand.plan.life import ENDED, PlanState, StepState
 from chargehand.plan.run import StepRecord
 from chargehand.store.connection import Command, Line
 from chargehand.store.keys import Keys
@@ -214,11 +214,20 @@ def _owned(line: Line, keys: Keys, plan: str) -> set[int]:
 
 def listing(line: Line, keys: Keys, *, state: str | None, most: int) -> list[PlanView]:
     """The newest plans first: those under way, then those that ended."""
-    commands: list[Command] = [("HKEYS", keys.pending)]
-    commands += [("ZRANGE", key, 0, most - 1, "REV") for key in (keys.open, keys.ended)]
-    pending, under_way, ended = line.batch(commands)
+    wanted = [one for one in PlanState if state in {None, one.name.lower()}]
+    # Those that can still move first; each group newest first.
+    groups = [[one for one in wanted if one not in ENDED], [one for one in wanted if one in ENDED]]
+    found: list[bytes] = line.call("HKEYS", keys.pending)
+    for group in groups:
+        commands: list[Command] = [("ZRANGE", keys.index(chr(one)), 0, most - 1, "REV", "WITHSCORES") for one in group]
+        scored = [
+            (float(since), plan)
+            for answer in line.batch(commands)
+            for plan, since in zip(answer[::2], answer[1::2], strict=True)
+        ]
+        found += [plan for _, plan in sorted(scored, reverse=True)]
     views: list[PlanView] = []
-    for plan in [*pending, *under_way, *ended]:
+    for plan in found:
         view = read_plan(line, keys, plan.decode(), steps=False)
         if view is not None and (state is None or view.state == state):
             views.append(view)

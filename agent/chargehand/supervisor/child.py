@@ -431,6 +431,8 @@ class Child:
             holder=said_of("X_CHARGEHAND_HOLDER", ""),
             redis=said_of("X_CHARGEHAND_REDIS", ""),
             queued=said_of("X_CHARGEHAND_QUEUED", ""),
+            share=said_of("X_CHARGEHAND_SHARE", ""),
+            behind=said_of("X_CHARGEHAND_BEHIND", ""),
             busy=int(busy) if busy.isdigit() else 0,
             degraded=said_of("X_CHARGEHAND_DEGRADED", ""),
             crashes=self.restarts.in_a_row,

@@ -31,6 +31,8 @@ class ChildReport(Struct, frozen=True):
     holder: str = ""
     redis: str = ""  # why it waits for Redis
     queued: str = ""
+    share: str = ""  # percent of the last minute that an active orchestrator was busy
+    behind: str = ""  # seconds that its oldest event had waited, from one on
     busy: int = 0
     degraded: str = ""
     crashes: int = 0  # in a row
@@ -95,6 +97,10 @@ def status_line(node: NodeReport) -> str:
     orchestrator = node.orchestrator
     if orchestrator is not None and orchestrator.role == "active" and orchestrator.queued and not node.stopping:
         tail += f"; {orchestrator.queued} steps queued"
+        if orchestrator.share:
+            tail += f"; {orchestrator.share} % busy"
+        if orchestrator.behind:
+            tail += f"; inbox {orchestrator.behind} s behind"
     if not cause:
         return clean(state + tail)
     room = MAX_STATUS - len(state) - len(", degraded: ") - len(tail)
