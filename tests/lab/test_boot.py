@@ -119,8 +119,9 @@ def test_a_reload_of_broken_toml_tells_why_everywhere(node: Callable[..., Node])
     plan = service.submit("hold")
     service.until_noted("begun")
     before, agent = service.pids(), service.main_pid
-    service.node.write("/etc/chargehand/conf.d/60-broken.toml", "[agent]\nstop_timeout = soon\n")
-    reason = "/etc/chargehand/conf.d/60-broken.toml:2: not TOML: "
+    file = "/etc/chargehand/conf.d/60-site.toml"
+    service.node.write(file, "[agent]\nstop_timeout = soon\n")
+    reason = f"{file}:2: not TOML: "
 
     with pytest.raises(CommandFailed):
         service.node.systemctl("reload", UNIT)
@@ -137,5 +138,10 @@ def test_a_reload_of_broken_toml_tells_why_everywhere(node: Callable[..., Node])
     assert service.node.systemctl("is-active", UNIT) == "active"
     assert (service.pids(), service.main_pid) == (before, agent)
     service.let_go()
+    service.until_noted("begun", "ended")
+
+    service.node.write(file, '[agent]\nstop_timeout = "20s"\n')
+    service.node.systemctl("reload", UNIT)
+    service.until("mended", lambda: "degraded" not in service.status)
     assert service.until_ended(plan) == "succeeded"
-    assert service["NRestarts"] == "0"
+    assert (service.pids(), service.main_pid, service["NRestarts"]) == (before, agent, "0")

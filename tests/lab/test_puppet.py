@@ -181,17 +181,14 @@ def test_a_bad_template_leaves_the_file_and_the_service(alone: Node) -> None:
     service = Service(alone)
     puppet_apply(alone, manifest())
     service.until_whole()
-    files, file = alone.run("ls", "-a", "/etc/chargehand"), alone.read("/etc/chargehand/chargehand.toml")
+    on_disk = _configuration(alone)
     processes, status = set(service.processes()), service.status
     for lines, reason in _BAD.items():
         applied = puppet_apply(alone, _with_lines(lines))
         assert (applied.changed, applied.failed) == (False, True), applied.printed
         assert applied.asked == []
         assert reason in _errors(applied)
-        assert (alone.run("ls", "-a", "/etc/chargehand"), alone.read("/etc/chargehand/chargehand.toml")) == (
-            files,
-            file,
-        )
+        assert _configuration(alone) == on_disk
     assert (set(service.processes()), service.status) == (processes, status)
     _nothing_changed(puppet_apply(alone, manifest()))
 
@@ -199,11 +196,16 @@ def test_a_bad_template_leaves_the_file_and_the_service(alone: Node) -> None:
 def test_what_is_wrong_only_together_with_a_drop_in_is_refused_too(alone: Node) -> None:
     puppet_apply(alone, manifest())
     alone.write("/etc/chargehand/conf.d/60-acl.toml", 'redis.username = "chargehand"\n', mode=0o640, group="chargehand")
-    file = alone.read("/etc/chargehand/chargehand.toml")
+    on_disk = _configuration(alone)
     applied = puppet_apply(alone, manifest().replace("    url = ", "    # url = "))
     assert (applied.changed, applied.failed) == (False, True), applied.printed
     assert "redis.username" in _errors(applied)
-    assert alone.read("/etc/chargehand/chargehand.toml") == file
+    assert _configuration(alone) == on_disk
+
+
+def _configuration(node: Node) -> str:
+    """Every file, hidden ones too, with what stands in it."""
+    return node.run("sh", "-c", "find /etc/chargehand -type f | sort | xargs head -n -0")
 
 
 def _errors(applied: Applied) -> str:
@@ -244,4 +246,22 @@ def test_a_drained_node_is_left_alone_and_a_stopped_one_is_started(alone: Node) 
     alone.systemctl("stop", UNIT)
     applied = puppet_apply(alone, manifest())
     assert "start chargehand" in applied.asked
+    service.until_whole()
+
+
+def test_a_service_that_refused_its_configuration_is_started_when_that_is_mended(alone: Node) -> None:
+    service = Service(alone)
+    puppet_apply(alone, manifest())
+    service.until_whole()
+    alone.write("/etc/chargehand/conf.d/60-site.toml", "[agent]\nstop_timeout = soon\n")
+    alone.systemctl("restart", UNIT, check=False)
+    assert (service["ActiveState"], service["ExecMainStatus"]) == ("failed", "78")
+    for _ in range(2):
+        applied = puppet_apply(alone, manifest())
+        assert applied.failed
+        assert "start chargehand" in applied.asked
+        assert "/etc/chargehand/conf.d/60-site.toml:2: not TOML" in applied.printed
+    alone.write("/etc/chargehand/conf.d/60-site.toml", '[agent]\nstop_timeout = "20s"\n')
+    applied = puppet_apply(alone, manifest())
+    assert (applied.changed, applied.failed) == (True, False), applied.printed
     service.until_whole()
