@@ -35,10 +35,10 @@ class Applied(NamedTuple):
         return [f"{verb} {unit}" for verb, unit in commands if verb not in {"is-active", "is-enabled", "show", "cat"}]
 
 
-def manifest() -> str:
-    """As a reader would copy it."""
-    (found,) = re.findall(r"^```puppet\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-    return str(found)
+def manifest(*, whole: bool = False) -> str:
+    """As a reader would copy it: the page's first one, or all of them together."""
+    found = re.findall(r"^```puppet\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    return "\n".join(found) if whole else str(found[0])
 
 
 def puppet_apply(node: Node, text: str) -> Applied:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -143,6 +144,36 @@ def test_the_first_run_does_all(alone: Node) -> None:
     assert alone.run("stat", "--format=%a %U:%G", "/etc/chargehand/chargehand.toml").strip() == "640 root:chargehand"
     service.until_whole()
     assert service.until_ended(service.submit("hold", "until=/srv")) == "succeeded"
+
+
+_HIERA = """version: 5
+hierarchy:
+  - name: common
+    path: common.yaml
+"""
+_MODULE = """from chargehand import action
+
+
+@action
+def where() -> str:
+    return "here"
+"""
+
+
+def test_more_files_are_in_force_together(alone: Node) -> None:
+    secret = "correct-horse"
+    environment = "/etc/puppet/code/environments/production"
+    alone.write(f"{environment}/hiera.yaml", _HIERA)
+    alone.write(f"{environment}/data/common.yaml", f"chargehand::redis_password: {secret}\n")
+    alone.write(f"{environment}/modules/site/files/patching.py", _MODULE)
+    alone.run("redis-cli", "config", "set", "requirepass", secret)
+    service = Service(alone)
+    applied = puppet_apply(alone, manifest(whole=True))
+    assert (applied.changed, applied.failed) == (True, False), applied.printed
+    assert secret not in "".join(re.findall(r"^(?:Notice|Info|Warning|Error): .*$", applied.printed, re.MULTILINE))
+    service.until_whole()
+    assert service.until_ended(service.submit("where")) == "succeeded"
+    _nothing_changed(puppet_apply(alone, manifest(whole=True)))
 
 
 def test_a_change_is_a_reload(alone: Node) -> None:
