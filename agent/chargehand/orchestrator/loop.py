@@ -24,6 +24,7 @@ from chargehand.store.connection import Dialer, Full, Line, Refused, Unavailable
 from chargehand.store.keys import Keys
 from chargehand.store.lease import Held
 from chargehand.store.membership import BEAT_EVERY, Gone, Member, NodeNameTaken, beat, leave, register
+from chargehand.store.rights import check_rights
 
 __all__ = ["Orchestrator"]
 
@@ -49,6 +50,7 @@ class Orchestrator:
         self._retired = False  # stepped down for good: waits for its end
         self._beat_at = 0.0
         self._careful = False
+        self._checked = False  # the rights of our user in Redis: once is enough
         self._reigning = False
         self._reign: Reign | None = None
         self._member = Member(
@@ -126,6 +128,9 @@ class Orchestrator:
     # -- being known ------------------------------------------------------------------------------
 
     def _register(self, line: Line) -> None:
+        if not self._checked:
+            check_rights(line, self._keys)
+            self._checked = True
         while True:
             try:
                 register(line, self._keys, self._child.incarnation, self._member, self._child.machine)

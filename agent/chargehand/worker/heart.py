@@ -15,6 +15,7 @@ from chargehand.child import Child
 from chargehand.store.connection import Dialer, Full, Line, Refused, Unavailable
 from chargehand.store.keys import Keys
 from chargehand.store.membership import BEAT_EVERY, Gone, Member, NodeNameTaken, beat, leave, register
+from chargehand.store.rights import check_rights
 from chargehand.store.work import owned_entries
 from chargehand.worker.crew import Standing
 from chargehand.worker.finisher import Finisher
@@ -55,6 +56,7 @@ class Heart:
         self.outage = ""  # why Redis cannot be reached; empty while it can
         self.refused = ""  # why this worker must not serve
         self.registered = False
+        self._checked = False  # the rights of our user in Redis: once is enough
 
     def start(self, compare_due: threading.Event) -> None:
         self._owned_compare = compare_due
@@ -94,6 +96,9 @@ class Heart:
     def _once(self, line: Line) -> None:
         standing = self._standing
         if not self.registered:
+            if not self._checked:
+                check_rights(line, self._keys)
+                self._checked = True
             register(line, self._keys, standing.incarnation, self._member(), self._child.machine)
             self.registered = True
             self._beaten = time.monotonic()

@@ -1,0 +1,86 @@
+"""What the Redis user of an executor must be allowed, and the test of it when a process connects.
+
+A right that is missing shows at once and by name, not weeks later when the command is needed.
+"""
+
+from __future__ import annotations
+
+from chargehand.store.connection import Line, Refused
+from chargehand.store.keys import Keys
+from chargehand.store.scripts import SELFTEST
+
+__all__ = ["COMMANDS", "check_rights", "rule"]
+
+#: Commands that scripts or programs use, each with arguments that do no harm; `K` and `L` are keys, gone afterwards.
+_TRIALS = (
+    "SET K 1 PX 1000",
+    "GET K",
+    "GETRANGE K 0 0",
+    "SETRANGE K 0 1",
+    "EXISTS K",
+    "EXPIRE K 1",
+    "PEXPIRE K 1000",
+    "PERSIST K",
+    "PTTL K",
+    "RENAME K L",
+    "TIME",
+    "HSET K f 1",
+    "HGET K f",
+    "HMGET K f",
+    "HGETALL K",
+    "HDEL K f",
+    "HEXISTS K f",
+    "HKEYS K",
+    "HVALS K",
+    "HLEN K",
+    "RPUSH K 1",
+    "LPUSH K 1",
+    "LPOP K",
+    "LINDEX K 0",
+    "LLEN K",
+    "LRANGE K 0 0",
+    "LTRIM K 0 0",
+    "ZADD K 1 m",
+    "ZREM K m",
+    "ZCARD K",
+    "ZSCORE K m",
+    "ZRANGE K 0 0",
+    "ZRANGEBYSCORE K 0 1",
+    "XADD K * f 1",
+    "XLEN K",
+    "XREAD COUNT 1 STREAMS K 0",
+    "XTRIM K MINID 1",
+    "UNLINK K",
+    "DEL K L",
+)
+
+#: All of them: those that are tried, and those that the trial itself or waiting needs.
+COMMANDS = (*(trial.split()[0] for trial in _TRIALS), "PUBLISH", "BLPOP", "SUBSCRIBE", "EVALSHA", "SCRIPT|LOAD", "PING")
+
+
+def rule(executor: str) -> str:
+    """The words after `ACL SETUSER NAME on >PASSWORD`: exactly what an executor needs."""
+    prefix = f"chargehand:{{{executor}}}:*"
+    return f"resetkeys ~{prefix} resetchannels &{prefix} -@all " + " ".join(f"+{one.lower()}" for one in COMMANDS)
+
+
+def check_rights(line: Line, keys: Keys) -> None:
+    """Try each command as this user. Raises `Refused`, naming all that are missing; `Unavailable`."""
+    key, other = f"{keys.prefix}selftest", f"{keys.prefix}selftest2"
+    arguments: list[str | int] = []
+    for trial in _TRIALS:
+        name, *words = trial.split()
+        arguments += (name, len(words), *({"K": key, "L": other}.get(word, word) for word in words))
+    refused = line.call(*SELFTEST([key, other], f"{keys.prefix}selftest", *arguments))
+    missing = {name.decode() for name in refused[::2]}
+    why = refused[1].decode() if refused else ""
+    if not missing:
+        try:  # not in a script, where some servers do not take it; with something to pop it does not block
+            line.batch([("RPUSH", key, 1), ("BLPOP", key, 1), ("DEL", key)])
+        except Refused as error:
+            missing, why = {"BLPOP"}, str(error)
+    if missing:
+        raise Refused(
+            f"the user may not {', '.join(sorted(missing))} on {keys.prefix}*: give it the rights of "
+            f"docs/security.md ({why})"
+        )
