@@ -1,0 +1,138 @@
+"""A rolling upgrade: one node after the other gets a later package while a long plan runs on all of them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lab.editions import LATER, CannotBuild, editions
+from lab.node import Node
+from lab.service import UNIT, Service
+
+CHECKOUT = Path(__file__).parents[2]
+STEPS = 2000
+NOTES = "/var/lib/chargehand/notes"
+
+CONFIG = """\
+[redis]
+url = "redis://node-a:6379/0"
+
+[actions]
+modules = ["site_actions"]
+"""
+
+#: Each step leaves a line on the node that ran it; the last one has the outputs of all.
+ACTIONS = f"""\
+import time
+
+from chargehand import Plan, action
+
+
+@action
+def note(number: int) -> int:
+    time.sleep(0.15)
+    with open("{NOTES}", "a") as file:
+        file.write(f"{{number}}\\n")
+    return number
+
+
+@action
+def total(numbers: list[int]) -> int:
+    return sum(numbers)
+
+
+@action
+def many(plan: Plan, count: int) -> None:
+    plan.add(total, numbers=[plan.add(note, number=number) for number in range(count)])
+"""
+
+
+@pytest.fixture
+def services(node: Callable[..., Node]) -> list[Service]:
+    """Three nodes of one executor with this checkout's package; the first is active, and its disk has Redis."""
+    try:
+        made = editions(CHECKOUT)
+    except CannotBuild as error:
+        pytest.skip(str(error))
+    services = [Service(node(name=name, package=False)) for name in ("node-a", "node-b", "node-c")]
+    for service in services:
+        for package in (made.this, made.later):
+            shutil.copyfile(package, service.node.root / "srv" / package.name)
+        service.node.run("rpm", "--force-debian", "--install", f"/srv/{made.this.name}")
+        for name, text in (("conf.d/50-lab.toml", CONFIG), ("actions/site_actions.py", ACTIONS)):
+            service.node.write(f"/etc/chargehand/{name}", text, mode=0o640, group="chargehand")
+    server = (
+        "exec $(command -v redis-server || command -v valkey-server) --daemonize yes --protected-mode no --dir /srv"
+    )
+    services[0].node.run("sh", "-c", server)
+    for service in services:
+        service.node.systemctl("enable", "--now", UNIT)
+        service.until_whole(role="active" if service is services[0] else "passive")
+    return services
+
+
+def _is_active(service: Service) -> bool:
+    return service.status.startswith("active")
+
+
+def _leases(services: list[Service]) -> list[tuple[float, str, str]]:
+    """When which node said that it is active, or no longer, in order; seconds."""
+    told = []
+    for service in services:
+        for entry in service.node.journal(identifier="chargehand-orchestrator"):
+            if entry["MESSAGE"].startswith(("active: ", "deposed: ")):
+                word = entry["MESSAGE"].partition(":")[0]
+                told.append((int(entry["__REALTIME_TIMESTAMP"]) / 1e6, service.node.name, word))
+    return sorted(told)
+
+
+def _notes(services: list[Service]) -> list[int]:
+    return [int(line) for service in services for line in service.notes()]
+
+
+def test_nothing_is_lost_or_repeated(services: list[Service], record_property: Callable[[str, object], None]) -> None:
+    def figure(name: str, value: object) -> None:
+        print(f"{name}: {value}")
+        record_property(name, value)
+
+    later = editions(CHECKOUT).later
+    plan = services[1].submit("many", f"count={STEPS}")
+    began = time.monotonic()
+    handed_over = 0
+    for service in services:
+        seen = len(_notes(services))
+        service.until("the plan goes on", lambda seen=seen: len(_notes(services)) > seen + 50)
+        handed_over += _is_active(service)
+        role = "active" if _is_active(service) else "passive"
+        at = time.monotonic()
+        service.node.run("rpm", "--force-debian", "--upgrade", f"/srv/{later.name}", timeout=180)
+        service.until("back", lambda service=service: "workers 1/1" in service.status, 60)
+        figure(f"{service.node.name}, {role}: rpm -U until back", f"{time.monotonic() - at:.1f} s")
+    assert services[0].plan_state(plan) == "running", "the plan was over before the last node was upgraded"
+
+    services[0].until("the plan's end", lambda: services[0].plan_state(plan) != "running", 240)
+    figure(f"{STEPS} steps of 0.15 s and three upgrades", f"{time.monotonic() - began:.1f} s")
+    view = json.loads(services[0].node.run("chargehand", "plan", "show", "--json", plan))
+    assert view["state"] == "succeeded"
+    assert sorted(_notes(services)) == list(range(STEPS))
+    assert {step["attempt"] for step in view["steps"]} == {1}
+    assert str(sum(range(STEPS))) in json.dumps(view["steps"][-1]["result"])
+    assert all(service.notes() for service in services)
+
+    # The lease moved exactly when its node was upgraded, each time to a node that was there.
+    leases = _leases(services)
+    moves = list(zip(leases[1::2], leases[2::2], strict=True))
+    assert [word for _, _, word in leases] == ["active", *["deposed", "active"] * handed_over]
+    assert sum(_is_active(service) for service in services) == 1
+    figure("handovers", handed_over)
+    for (left, giver, _), (taken, taker, _) in moves:
+        figure(f"{giver} to {taker}", f"{(taken - left) * 1000:.1f} ms")
+    for service in services:
+        told = json.loads(service.node.run("chargehand", "status", "--json"))
+        assert told["agent"]["version"] == LATER
+        assert service["NRestarts"] == "0"
