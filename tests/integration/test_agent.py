@@ -94,8 +94,11 @@ def test_hung_orchestrator_is_replaced(start_node: StartNode) -> None:
     hung = node.kill_child("orchestrator", signal.SIGSTOP)
     until("it is replaced", lambda: node.child("orchestrator")["pid"] not in {hung, None})
     node.until_status("active (epoch 2")
-    assert re.search(r"degraded: orchestrator crashed once at \d\d:\d\d, last: hung: silent for 3 s", node.status)
+    assert re.search(
+        r"degraded: orchestrator crashed once at \d\d:\d\d, last: hung: silent for 3 s; workers 1/1", node.status
+    )
     assert node.agent.poll() is None
+    assert sum("READY" in message for message in node.history) == 1, "systemd hears of no second start"
 
 
 def test_child_that_crashes_for_ever_is_never_hidden(start_node: StartNode, place: Path) -> None:
