@@ -15,8 +15,9 @@ from typing import NamedTuple
 from lab.host import CommandFailed, call
 from lab.image import cache_directory
 
-__all__ = ["LATER", "NOTE", "CannotBuild", "Editions", "editions", "small_package"]
+__all__ = ["DNF", "LATER", "NOTE", "CannotBuild", "Editions", "editions", "small_package"]
 
+DNF = ("dnf", "--assumeyes", "--disablerepo=*")  # files are named; no repository is asked
 LATER = "99.0"  # the version of what one upgrades to
 NOTE = "# A default that the other package does not have."  # in the configuration that `changed` brings
 _NAMES = ("CHANGELOG.md", "LICENSE", "README.md", "agent", "docs", "packaging", "pyproject.toml", "units")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.editions import LATER, CannotBuild, editions
+from lab.editions import DNF, LATER, CannotBuild, editions
 from lab.node import Node
 from lab.service import UNIT, Service
 
@@ -63,7 +63,7 @@ def services(node: Callable[..., Node]) -> list[Service]:
     for service in services:
         for package in (made.this, made.later):
             shutil.copyfile(package, service.node.root / "srv" / package.name)
-        service.node.run("rpm", "--force-debian", "--install", f"/srv/{made.this.name}")
+        service.node.run(*DNF, "install", f"/srv/{made.this.name}")
         for name, text in (("conf.d/50-lab.toml", CONFIG), ("actions/site_actions.py", ACTIONS)):
             service.node.write(f"/etc/chargehand/{name}", text, mode=0o640, group="chargehand")
     server = (
@@ -80,15 +80,20 @@ def _is_active(service: Service) -> bool:
     return service.status.startswith("active")
 
 
-def _leases(services: list[Service]) -> list[tuple[float, str, str]]:
-    """When which node said that it is active, or no longer, in order; seconds."""
-    told = []
+def _times(service: Service, event: str) -> list[float]:
+    """When the agent said so, in seconds."""
+    return [int(entry["__REALTIME_TIMESTAMP"]) / 1e6 for entry in service.events(event)]
+
+
+def _epochs(services: list[Service]) -> dict[int, tuple[str, float]]:
+    """Which node became active in each, and when; seconds."""
+    found = {}
     for service in services:
         for entry in service.node.journal(identifier="chargehand-orchestrator"):
-            if entry["MESSAGE"].startswith(("active: ", "deposed: ")):
-                word = entry["MESSAGE"].partition(":")[0]
-                told.append((int(entry["__REALTIME_TIMESTAMP"]) / 1e6, service.node.name, word))
-    return sorted(told)
+            if entry["MESSAGE"].startswith("active: epoch "):
+                epoch = int(entry["MESSAGE"].split()[2].rstrip(":"))
+                found[epoch] = (service.node.name, int(entry["__REALTIME_TIMESTAMP"]) / 1e6)
+    return found
 
 
 def _notes(services: list[Service]) -> list[int]:
@@ -103,16 +108,16 @@ def test_nothing_is_lost_or_repeated(services: list[Service], record_property: C
     later = editions(CHECKOUT).later
     plan = services[1].submit("many", f"count={STEPS}")
     began = time.monotonic()
-    handed_over = 0
+    givers = []
     for service in services:
         seen = len(_notes(services))
         service.until("the plan goes on", lambda seen=seen: len(_notes(services)) > seen + 50)
-        handed_over += _is_active(service)
         role = "active" if _is_active(service) else "passive"
+        givers += [service] if role == "active" else []
         at = time.monotonic()
-        service.node.run("rpm", "--force-debian", "--upgrade", f"/srv/{later.name}", timeout=180)
+        service.node.run(*DNF, "upgrade", f"/srv/{later.name}", timeout=180)
         service.until("back", lambda service=service: "workers 1/1" in service.status, 60)
-        figure(f"{service.node.name}, {role}: rpm -U until back", f"{time.monotonic() - at:.1f} s")
+        figure(f"{service.node.name}, {role}: dnf upgrade until back", f"{time.monotonic() - at:.1f} s")
     assert services[0].plan_state(plan) == "running", "the plan was over before the last node was upgraded"
 
     services[0].until("the plan's end", lambda: services[0].plan_state(plan) != "running", 240)
@@ -124,15 +129,17 @@ def test_nothing_is_lost_or_repeated(services: list[Service], record_property: C
     assert str(sum(range(STEPS))) in json.dumps(view["steps"][-1]["result"])
     assert all(service.notes() for service in services)
 
-    # The lease moved exactly when its node was upgraded, each time to a node that was there.
-    leases = _leases(services)
-    moves = list(zip(leases[1::2], leases[2::2], strict=True))
-    assert [word for _, _, word in leases] == ["active", *["deposed", "active"] * handed_over]
+    # The lease moved exactly when its node was upgraded.
+    epochs = _epochs(services)
+    assert sorted(epochs) == list(range(1, len(givers) + 2))
+    assert [epochs[epoch][0] for epoch in range(1, len(givers) + 1)] == [service.node.name for service in givers]
     assert sum(_is_active(service) for service in services) == 1
-    figure("handovers", handed_over)
-    for (left, giver, _), (taken, taker, _) in moves:
-        figure(f"{giver} to {taker}", f"{(taken - left) * 1000:.1f} ms")
+    figure("handovers", len(givers))
+    for epoch, giver in enumerate(givers, 1):
+        taker, taken = epochs[epoch + 1]
+        told = _times(giver, "agent_stopping")[0]
+        figure(f"{giver.node.name} told to stop until {taker} active", f"{(taken - told) * 1000:.0f} ms")
     for service in services:
-        told = json.loads(service.node.run("chargehand", "status", "--json"))
-        assert told["agent"]["version"] == LATER
+        status = json.loads(service.node.run("chargehand", "status", "--json"))
+        assert status["agent"]["version"] == LATER
         assert service["NRestarts"] == "0"
