@@ -17,7 +17,7 @@ import hashlib
 import secrets
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -169,6 +169,24 @@ class Client:
 
     def list(self, *, state: str | None = None, most: int = 50) -> list[PlanView]:
         return self._ask(lambda line: submission.listing(line, self._keys, state=state, most=most))
+
+    def export(
+        self, states: Iterable[PlanState], *, since_ms: int = 0, until_ms: int | None = None
+    ) -> Iterator[PlanView]:
+        """Whole plans that entered one of these states within these times, the oldest of each state first.
+
+        Times are ms of Redis' TIME. Raises `Unavailable`: what came before that is whole.
+        """
+        line = self._dialer.line()
+        try:
+            for state in states:
+                until = until_ms if until_ms is not None else int(time.time() * 1000) + 60_000
+                for plan in submission.in_state(line, self._keys, state, since_ms, until):
+                    view = submission.read_plan(line, self._keys, plan)
+                    if view is not None:  # it may have gone meanwhile
+                        yield view
+        finally:
+            line.close()
 
     def resume(self, plan: str) -> None:
         """Run the failed steps of a paused plan again."""

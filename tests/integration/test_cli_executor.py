@@ -57,7 +57,7 @@ def test_submit_show_list_status(chargehand: Callable[..., Done]) -> None:
     assert "steps      6 (6 succeeded)" in shown
     view = parsed(chargehand("plan", "show", plan, "--json"))
     assert [step["state"] for step in view["steps"]] == ["succeeded"] * 6
-    assert view["steps"][5]["result"][5] == 10
+    assert view["steps"][5]["result"]["output"] == 10
 
     assert plan in chargehand("plan", "list").stdout
     assert [one["plan"] for one in parsed(chargehand("plan", "list", "--json"))] == [plan]

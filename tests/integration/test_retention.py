@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from chargehand.client import Client
 from chargehand.plan.life import PlanState
 from chargehand.store.keys import Keys
-from support.programs import Program, until
+from support.programs import Program, until, write_config
 from support.server import Server
 
 StartProgram = Callable[..., Program]
@@ -97,3 +102,42 @@ def test_a_takeover_in_the_middle_loses_nothing_that_is_kept(
         assert client.wait(plan, 30) is PlanState.SUCCEEDED
     until("five are left", lambda: len(indexed(server, "S")) == 5, timeout=60)
     assert all(traces(server, plan) for plan in indexed(server, "S"))
+
+
+def export(place: Path, server: Server, *words: str) -> list[dict[str, Any]]:
+    config = write_config(place, server.url, node="reader")
+    command = [sys.executable, "-m", "chargehand", "--config", str(config), "plan", "export", *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_export_before_they_go(start_program: StartProgram, client: Client, server: Server, place: Path) -> None:
+    """Every plan once, whole, though hundreds ended in one moment."""
+    start_program("orchestrator").ready()
+    start_program("worker").ready()
+    plans = []
+    for number in range(450):
+        plan = client.plan("some")
+        plan.add("echo", value=number)
+        plans.append(plan)
+    names = client.submit_all(plans)
+    (paused,) = submit(client, 1, "fails_until", path="/nowhere")
+    for name in [*names, paused]:
+        client.wait(name, 30)
+    found = export(place, server)
+    assert sorted(one["plan"] for one in found) == sorted([*names, paused])
+    done = {one["plan"]: one["steps"][0]["result"]["output"] for one in found if one["state"] == "succeeded"}
+    assert [done[name] for name in names] == list(range(450))
+    (failed,) = export(place, server, "--state", "paused")
+    assert failed["steps"][0]["error"]["kind"] == "FileNotFoundError"
+    assert export(place, server, "--until", "1h") == []
+    assert len(export(place, server, "--since", "1h", "--state", "succeeded")) == 450
+
+
+def test_export_refuses_what_is_no_time(place: Path, server: Server) -> None:
+    config = write_config(place, server.url, node="reader")
+    command = [sys.executable, "-m", "chargehand", "--config", str(config), "plan", "export", "--since", "yesterday"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert "'yesterday' is no time: write how long ago" in done.stderr

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -94,6 +96,47 @@ def show(plan_id: str, *, show_output: bool, as_json: bool) -> None:
     Console().print(table)
     if len(view.steps) > 500:
         print(f"... and {len(view.steps) - 500} more (--json shows all)")
+
+
+@plan.command()
+@click.option("--state", "states", type=click.Choice(_STATES[1:]), multiple=True, help="Only plans in this state.")
+@click.option("--since", metavar="TIME", help='In this state since then: "7d" ago, or "2026-11-24T10:00".')
+@click.option("--until", metavar="TIME", help="In this state since then at the latest.")
+@config_option
+def export(states: tuple[str, ...], since: str | None, until: str | None) -> None:
+    """Whole plans as JSON, one a line: steps, attempts, errors, outputs. Before retention lets them go.
+
+    The oldest of each state first. Exit code: 0 when all have been written, 1 when Redis went away meanwhile (each
+    line is whole).
+    """
+    import msgspec
+
+    from chargehand.client import Client
+    from chargehand.plan.life import PlanState
+
+    wanted = [state for state in PlanState if not states or state.name.lower() in states]
+    begin, end = _moment(since) or 0, _moment(until)
+    with Client(reachable()) as client:
+        for view in client.export(wanted, since_ms=begin, until_ms=end):
+            sys.stdout.buffer.write(msgspec.json.encode(view) + b"\n")
+
+
+def _moment(text: str | None) -> int | None:
+    """A time of day, or how long ago, in ms."""
+    from chargehand.config.quantities import parse_duration
+
+    if text is None:
+        return None
+    try:
+        return int((time.time() - parse_duration(text)) * 1000)
+    except ValueError:
+        pass
+    try:
+        return int(datetime.fromisoformat(text).timestamp() * 1000)
+    except ValueError:
+        raise click.BadParameter(
+            f'{text!r} is no time: write how long ago ("7d", "30m"), or "2026-11-24T10:00"'
+        ) from None
 
 
 @plan.command()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -29,8 +29,10 @@ from chargehand.wire import (
 __all__ = [
     "PlanView",
     "Prepared",
+    "ResultView",
     "StepView",
     "exists",
+    "in_state",
     "listing",
     "plan_state",
     "prepare",
@@ -106,6 +108,17 @@ def plan_state(line: Line, keys: Keys, plan: str) -> PlanState | None:
     return PlanState(found[0]) if found else None
 
 
+class ResultView(Struct):
+    """A result with its names, as readers outside want it."""
+
+    attempt: int
+    worker: str  # incarnation
+    node: str
+    started_ms: int
+    ended_ms: int
+    output: Raw
+
+
 class StepView(Struct, omit_defaults=True):
     index: int
     action: str
@@ -115,7 +128,7 @@ class StepView(Struct, omit_defaults=True):
     after: list[int | tuple[int, int]] = []
     losses: int = 0
     error: Failure | None = None
-    result: Result | None = None
+    result: ResultView | None = None
 
 
 class PlanView(Struct, omit_defaults=True):
@@ -196,7 +209,7 @@ def _step(
         after=step.after,
         losses=record.losses,
         error=msgspec.json.decode(record.error, type=Failure) if record.error else None,
-        result=result,
+        result=ResultView(*msgspec.structs.astuple(result)) if result is not None else None,
     )
 
 
@@ -234,3 +247,25 @@ def listing(line: Line, keys: Keys, *, state: str | None, most: int) -> list[Pla
         if len(views) >= most:
             break
     return views
+
+
+_PAGE = 200  # plans of an index read at once
+
+
+def in_state(line: Line, keys: Keys, state: PlanState, since_ms: int, until_ms: int) -> Iterator[str]:
+    """Plans that entered this state within these times (ms of Redis' TIME), the oldest first; in pages.
+
+    What moves on or goes while this runs may be missing; nothing comes twice.
+    """
+    start, seen = since_ms, set[bytes]()  # plans of the last moment that was read: the next page begins with it
+    while True:
+        found = line.call(
+            "ZRANGEBYSCORE", keys.index(chr(state)), start, until_ms, "WITHSCORES", "LIMIT", 0, _PAGE + len(seen)
+        )
+        fresh = [(plan, int(float(ms))) for plan, ms in zip(found[::2], found[1::2], strict=True) if plan not in seen]
+        if not fresh:
+            return
+        yield from (plan.decode() for plan, _ in fresh)
+        last = fresh[-1][1]
+        seen = {plan for plan, ms in fresh if ms == last} | (seen if last == start else set())
+        start = last
