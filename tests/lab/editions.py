@@ -3,6 +3,7 @@ checkout under a higher version: a program that answers says which it is."""
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import re
 import shutil
@@ -43,23 +44,30 @@ def editions(tree: Path) -> Editions:
         if "__pycache__" not in path.parts:
             digest.update(f"{path.relative_to(tree)}\0".encode() + path.read_bytes())
     place = cache_directory() / f"editions-{digest.hexdigest()[:16]}"
-    if not place.exists():
-        cache_directory().mkdir(parents=True, exist_ok=True)
-        try:
-            call(sys.executable, tree / "packaging/rpm/build.py", "--python")
-            shutil.which("rpmbuild") or call("rpmbuild", "--version")
-        except (CommandFailed, FileNotFoundError) as error:
-            raise CannotBuild(f"no package can be built: {str(error).strip().splitlines()[-1]}") from error
-        for older in cache_directory().glob("editions-*"):
-            shutil.rmtree(older)
-        with tempfile.TemporaryDirectory(dir=cache_directory(), prefix="building-") as directory:
-            made = Path(directory) / "made"
-            _build(tree, tree, made / "this")
-            for name in ("later", "changed"):
-                copy = _later(tree, Path(directory) / name, note=name == "changed")
-                _build(tree, copy, made / name)
-            made.rename(place)
+    cache_directory().mkdir(parents=True, exist_ok=True)
+    with (cache_directory() / "editions.lock").open("w") as lock:  # of labs beside each other one builds
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not place.exists():
+            _build_all(tree, place)
     return Editions(*(next((place / name).glob("*.rpm")) for name in Editions._fields))
+
+
+def _build_all(tree: Path, place: Path) -> None:
+    if shutil.which("rpmbuild") is None:
+        raise CannotBuild("no package can be built: rpmbuild is needed (Debian: apt-get install rpm)")
+    try:
+        call(sys.executable, tree / "packaging/rpm/build.py", "--python")
+    except CommandFailed as error:
+        raise CannotBuild(f"no package can be built: {str(error).strip().splitlines()[-1]}") from error
+    for older in place.parent.glob("editions-*"):  # each is copied to a node as soon as it is asked for
+        shutil.rmtree(older)
+    with tempfile.TemporaryDirectory(dir=place.parent, prefix="building-") as directory:
+        made = Path(directory) / "made"
+        _build(tree, tree, made / "this")
+        for name in ("later", "changed"):
+            copy = _later(tree, Path(directory) / name, note=name == "changed")
+            _build(tree, copy, made / name)
+        made.rename(place)
 
 
 def _build(tree: Path, copy: Path, output: Path) -> None:
