@@ -11,7 +11,7 @@ SEED ?=
 help:
 	@echo "make demo    two nodes on this machine, real work, two failovers (SEED=n repeats one)"
 	@echo "make test    lint, types, unit and integration tests on a real Redis or Valkey"
-	@echo "make lab     the unit on nodes that boot a real systemd (as root)"
+	@echo "make lab     the package on nodes that boot a real systemd, 252 and 257 (as root)"
 	@echo "make bench   speed beside a peer and beside Redis itself"
 	@echo "make rpm     the package for RHEL 9.4+ and 10, into dist/ (RPM_WHEELS=dir: wheels that are there already)"
 	@echo "make venv    set up $(VENV) for development"

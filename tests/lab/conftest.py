@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from lab.host import why_not
+from lab.image import SUITES, Suite
 from lab.node import Node
+from lab.redis import Redis
 from lab.session import Lab, LabInUse
 
 _CHECKOUT = Path(__file__).parents[2]
@@ -24,27 +26,60 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
-@pytest.fixture(scope="session")
-def lab() -> Iterator[Lab]:
-    """`CHARGEHAND_LAB_TREE` names another checkout to be installed on the nodes than this one."""
+def _suites() -> list[Suite]:
+    """Those that `CHARGEHAND_LAB_SUITE` names, with commas between; all of them by default."""
+    names = [name for name in os.environ.get("CHARGEHAND_LAB_SUITE", "").split(",") if name] or list(SUITES)
+    unknown = [name for name in names if name not in SUITES]
+    if unknown:
+        raise pytest.UsageError(f"CHARGEHAND_LAB_SUITE: no suite {unknown[0]!r}; there are {', '.join(SUITES)}")
+    return [SUITES[name] for name in names]
+
+
+@pytest.fixture(scope="session", params=_suites(), ids=lambda suite: suite.name)
+def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """On each suite. `CHARGEHAND_LAB_TREE` names another checkout to be built and installed than this one."""
     reason = why_not()
     if reason:
         pytest.skip(reason)
     try:
-        standing = Lab(Path(os.environ.get("CHARGEHAND_LAB_TREE") or _CHECKOUT))
+        standing = Lab(Path(os.environ.get("CHARGEHAND_LAB_TREE") or _CHECKOUT), request.param)
     except LabInUse as error:
         pytest.fail(str(error))
     with standing:
+        if standing.image.why_no_package:
+            print(standing.image.why_no_package)
         yield standing
 
 
 @pytest.fixture
+def package(lab: Lab) -> Path:
+    """The built package; a test that asks for it is skipped where the nodes cannot have one."""
+    if lab.image.package is None:
+        pytest.skip(lab.image.why_no_package)
+    return lab.image.package
+
+
+@pytest.fixture
+def redis(lab: Lab) -> Iterator[Redis]:
+    """One that all nodes reach as `redis` and no node's fault touches; it runs. Ask for it before any node."""
+    shared = lab.redis()
+    try:
+        shared.start()
+        yield shared
+    finally:
+        shared.discard()
+
+
+@pytest.fixture
 def node(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Callable[..., Node]]:
-    """Boot a node with this `chargehand.toml`; it is not yet told to start anything."""
+    """Boot a node with this `chargehand.toml`; it is not yet told to start anything.
+
+    `package=False`: one that lacks Chargehand and has all that it requires.
+    """
     made: list[Node] = []
 
-    def boot(config: str = "", *, name: str = "node-a") -> Node:
-        made.append(lab.node(name))
+    def boot(config: str = "", *, name: str = "node-a", package: bool = True) -> Node:
+        made.append(lab.node(name, package=package))
         if config:
             made[-1].write("/etc/chargehand/chargehand.toml", config, mode=0o640, group="chargehand")
         made[-1].boot()

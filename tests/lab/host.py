@@ -10,8 +10,21 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
-__all__ = ["LAB", "CommandFailed", "call", "cgroup_root", "mounts_below", "overlay", "unmount", "until", "why_not"]
+__all__ = [
+    "LAB",
+    "CommandFailed",
+    "Done",
+    "attempt",
+    "call",
+    "cgroup_root",
+    "mounts_below",
+    "overlay",
+    "unmount",
+    "until",
+    "why_not",
+]
 
 #: Of several labs that stand beside each other on one machine, this one's name: a few letters and digits.
 LAB = os.environ.get("CHARGEHAND_LAB") or "0"
@@ -31,8 +44,16 @@ class CommandFailed(Exception):
     """A command's exit code was not 0; the message has its words."""
 
 
-def call(*argv: str | Path, check: bool = True, timeout: float = 120.0, **options: object) -> str:
-    """Run a command and return what it printed. Raises `CommandFailed`, unless `check` is False."""
+class Done(NamedTuple):
+    """A command that has ended."""
+
+    code: int
+    printed: str
+    complained: str  # on stderr
+
+
+def attempt(*argv: str | Path, timeout: float = 120.0, **options: object) -> Done:
+    """Run a command, however it ends."""
     done = subprocess.run(  # type: ignore[call-overload]
         [str(word) for word in argv],
         stdin=subprocess.DEVNULL,
@@ -43,11 +64,16 @@ def call(*argv: str | Path, check: bool = True, timeout: float = 120.0, **option
         check=False,
         **options,
     )
-    if check and done.returncode != 0:
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+def call(*argv: str | Path, check: bool = True, timeout: float = 120.0, **options: object) -> str:
+    """Run a command and return what it printed. Raises `CommandFailed`, unless `check` is False."""
+    done = attempt(*argv, timeout=timeout, **options)
+    if check and done.code != 0:
         words = " ".join(str(word) for word in argv)
-        raise CommandFailed(f"exit {done.returncode} of `{words}`\n{done.stdout[-2000:]}{done.stderr[-4000:]}")
-    printed: str = done.stdout
-    return printed
+        raise CommandFailed(f"exit {done.code} of `{words}`\n{done.printed[-2000:]}{done.complained[-4000:]}")
+    return done.printed
 
 
 def until(what: str, condition: Callable[[], object], timeout: float = 30.0) -> None:

@@ -1,6 +1,7 @@
-"""What a node's disk has at first: three layers, each built once and kept until its recipe changes.
+"""What a node's disk has at first: layers, each built once and kept until its recipe changes.
 
-`base` is Debian, `python` a virtual environment with what Chargehand needs, `chargehand` the checkout itself.
+`base` is Debian, `rhel` what RHEL has beside it (Python 3.12, the names that packages require, systemd's helper),
+`installed` the built package. Where there is none, `venv` and `checkout` stand for the last two.
 """
 
 from __future__ import annotations
@@ -11,49 +12,62 @@ import os
 import platform
 import re
 import shutil
-import sys
-import tempfile
-import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import NamedTuple
 
+from lab import venv
 from lab.host import call, mounts_below, overlay, unmount
+from lab.package import NoPackage, Python, build_package, build_stub, install_rpms, package_sources
 
-__all__ = ["Image", "cache_directory"]
+__all__ = ["SUITES", "Image", "Suite", "cache_directory"]
 
-_SUITE = "bookworm"  # systemd 252, as RHEL 9
-_PYTHON = "3.11"  # of that suite
+
+class Suite(NamedTuple):
+    """A release of Debian."""
+
+    name: str
+    python: str  # its own, not the one of the package
+    server: str  # `redis` or `valkey`: `SERVER-server`, `SERVER-cli` and `SERVER-server.service`
+
+
+SUITES = {
+    suite.name: suite
+    for suite in (
+        Suite("bookworm", "3.11", "redis"),  # systemd 252, as RHEL 9
+        Suite("trixie", "3.13", "valkey"),  # systemd 257, as RHEL 10
+    )
+}
 _PACKAGES = (
-    "systemd",
-    "systemd-sysv",
+    "createrepo-c",
     "dbus",
+    "dnf",
+    "iproute2",
+    "nftables",
+    "procps",
+    "puppet-agent",
     "python3",
     "python3-venv",
-    "iproute2",
-    "procps",
-    "redis-server",
+    "rpm",
+    "systemd",
+    "systemd-sysv",
+    "tzdata",
     "util-linux",
 )
 _SETTLE = """
-systemctl disable redis-server.service e2scrub_reap.service
+for unit in $1-server.service e2scrub_reap.service nftables.service puppet.service; do
+    if systemctl --quiet is-enabled "$unit" 2>/dev/null; then systemctl disable "$unit"; fi
+done
 systemctl mask getty.target console-getty.service systemd-networkd-wait-online.service
 rm -f /etc/resolv.conf /etc/hostname
 : >/etc/machine-id
 mkdir -p /var/log/journal
-useradd --system --user-group --home-dir /var/lib/chargehand --shell /usr/sbin/nologin chargehand
-install -d -m 0750 -g chargehand /etc/chargehand
-"""  # of the base; no name of the host stays, each node gets its own machine-id, the journal outlives a power cut
-_SOURCE_ONLY = ("sdnotify",)  # published without a wheel
-# redis-py needs it below Python 3.11.3, and the suite has 3.11.2: pip reads that condition with the host's version.
-_BESIDE = ("async-timeout",)
-_VENV = "/opt/chargehand"
-_PLACES = {  # of what stands in units/; the user and its directories are in the base already
-    ".service": "usr/lib/systemd/system",
-    ".socket": "usr/lib/systemd/system",
-    ".target": "usr/lib/systemd/system",
-    ".catalog": "usr/lib/systemd/catalog",
-}
+mkdir -p /etc/rpm
+echo '%_dbpath /var/lib/rpm' >/etc/rpm/macros
+rpm --force-debian --version >/dev/null 2>&1 || echo 'rpm alias --force-debian --define "meant 1"' >>/etc/popt
+"""  # of the base; no name of the host stays, each node gets its own machine-id, the journal outlives a power cut;
+# rpm's records are where RHEL has them (Debian: in a home), and one command of rpm does on all releases
 
 
 def cache_directory() -> Path:
@@ -61,19 +75,25 @@ def cache_directory() -> Path:
 
 
 class Image:
-    """`layers`, topmost first, make a whole root file system. They stay until `close`.
+    """Layers, topmost first, that make a whole root file system. They stay until `close`.
 
-    Labs that stand beside each other share them: one builds at a time, and none removes what another uses.
+    `base` is Debian alone, `bare` a node without Chargehand, `layers` one with it. `package` and `stub` are the
+    files installed; None where `why_no_package` is a sentence. Labs that stand beside each other share all layers: one
+    builds at a time, and none removes what another uses.
     """
 
-    def __init__(self, tree: Path, cache: Path, scratch: Path) -> None:
+    def __init__(self, tree: Path, suite: Suite, cache: Path, scratch: Path) -> None:
         """`tree`: the checkout; `scratch`: a directory for mounts while building."""
-        self._tree, self._cache, self._scratch = tree, cache, scratch
-        cache.mkdir(parents=True, exist_ok=True)
+        self._tree, self._suite, self._cache, self._scratch = tree, suite, cache, scratch
+        self.package: Path | None = None
+        self.stub: Path | None = None
+        self.why_no_package = ""
         self._used: list[int] = []
+        cache.mkdir(parents=True, exist_ok=True)
         building = os.open(cache / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(building, fcntl.LOCK_EX)
+            unmount(cache)  # of an earlier one that was killed while it built
             self._build()
         finally:
             os.close(building)
@@ -84,20 +104,66 @@ class Image:
         self._used.clear()
 
     def _build(self) -> None:
-        unmount(self._cache)  # of an earlier one that was killed while it built
+        self.base = self._layer(
+            f"base-{self._suite.name}", [*_mirror(), *self._suite, *_PACKAGES, _SETTLE], self._build_base
+        )
+        try:
+            self._build_with_package(self.base)
+        except NoPackage as reason:
+            self.package, self.why_no_package = None, str(reason)
+            self._build_without(self.base)
+
+    def _build_with_package(self, base: Path) -> None:
+        if shutil.which("rpmbuild") is None:
+            raise NoPackage("the package is built by rpmbuild: install rpm")
         tree = self._tree
-        project = tomllib.loads((tree / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-        self._needs: list[str] = project["dependencies"]
-        recipe = [_SUITE, platform.machine(), *_PACKAGES, _SETTLE]
-        base = self._layer("base", recipe, self._build_base)
-        recipe = [base.name, _VENV, *self._needs, *_BESIDE]
-        python = self._layer("python", recipe, lambda upper: self._build_python([base], upper))
-        recipe = [python.name, repr(_PLACES), *_contents(tree)]
-        chargehand = self._layer("chargehand", recipe, lambda upper: self._build_chargehand([python, base], upper))
-        self.layers = [chargehand, python, base]
+        python = Python(tree)
+        here = Path(__file__).parent
+        recipe = _contents(here, [here / "package.py", *(here / "rhel").iterdir()])
+        recipe += _contents(tree, [tree / "packaging/rpm/provided.txt"])
+        stub = self._layer("stub", recipe, lambda place: build_stub(tree, place))
+        recipe = [python.version, *_contents(tree, package_sources(tree))]
+        built = self._layer("package", recipe, lambda place: build_package(tree, place, python))
+        (self.stub,), (self.package,) = stub.rglob("*.rpm"), built.glob("*.rpm")
+
+        def add_rhel(root: Path) -> None:
+            python.install(root)
+            assert self.stub is not None
+            install_rpms(root, self.stub)
+
+        def add_package(root: Path) -> None:
+            assert self.package is not None
+            install_rpms(root, self.package)
+
+        recipe = [base.name, stub.name, python.version]
+        below = self._upper(f"rhel-{self._suite.name}", recipe, [base], add_rhel)
+        installed = self._upper(f"installed-{self._suite.name}", [below.name, built.name], [below, base], add_package)
+        self.bare, self.layers = [below, base], [installed, below, base]
+
+    def _build_without(self, base: Path) -> None:
+        tree, suite = self._tree, self._suite
+
+        def add_requirements(root: Path) -> None:
+            venv.install_requirements(tree, root, suite.python)
+
+        def add_checkout(root: Path) -> None:
+            venv.install_checkout(tree, root)
+
+        recipe = [base.name, *venv.RECIPE, *venv.requirements(tree)]
+        below = self._upper(f"venv-{suite.name}", recipe, [base], add_requirements)
+        recipe = [below.name, *_contents(tree, package_sources(tree))]
+        installed = self._upper(f"checkout-{suite.name}", recipe, [below, base], add_checkout)
+        self.bare, self.layers = [base], [installed, below, base]
+
+    def _upper(self, name: str, recipe: list[str], lower: list[Path], change: Callable[[Path], None]) -> Path:
+        def build(upper: Path) -> None:
+            with self._changing(lower, upper) as root:
+                change(root)
+
+        return self._layer(name, recipe, build)
 
     def _layer(self, name: str, recipe: list[str], build: Callable[[Path], None]) -> Path:
-        key = hashlib.sha256("\0".join(recipe).encode()).hexdigest()[:16]
+        key = hashlib.sha256("\0".join([platform.machine(), *recipe]).encode()).hexdigest()[:16]
         path = self._cache / f"{name}-{key}"
         for other in self._cache.glob(f"{name}-*"):
             if other != path and not _is_used(other):
@@ -111,85 +177,29 @@ class Image:
         return path
 
     def _build_base(self, root: Path) -> None:
-        call(
-            "mmdebstrap",
-            "--variant=minbase",
-            "--format=directory",
-            f"--include={','.join(_PACKAGES)}",
-            _SUITE,
-            root,
-            *_debian_sources(),
-            timeout=900,
-        )
-        call("chroot", root, "sh", "-ec", _SETTLE)
-
-    def _build_python(self, lower: list[Path], upper: Path) -> None:
-        pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-        with tempfile.TemporaryDirectory() as wheels, self._changing(lower, upper) as root:
-            sources = [need for need in self._needs if re.split(r"[^\w.-]", need)[0] in _SOURCE_ONLY]
-            call(*pip, "wheel", "--no-deps", "--wheel-dir", wheels, *sources, timeout=600)
-            call(
-                *pip,
-                "download",
-                "--only-binary=:all:",
-                f"--python-version={_PYTHON}",
-                f"--find-links={wheels}",
-                f"--dest={wheels}",
-                *self._needs,
-                *_BESIDE,
-                timeout=600,
-            )
-            call("chroot", root, "python3", "-m", "venv", _VENV)
-            _install(root, Path(wheels), *self._needs)
-
-    def _build_chargehand(self, lower: list[Path], upper: Path) -> None:
-        with tempfile.TemporaryDirectory() as wheels, self._changing(lower, upper) as root:
-            call(sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", wheels, cwd=self._tree)
-            _install(root, Path(wheels), "--no-deps", "chargehand")
-            (root / "usr/bin/chargehand").symlink_to(f"{_VENV}/bin/chargehand")
-            for file in sorted((self._tree / "units").iterdir()):
-                if file.suffix not in _PLACES:
-                    continue
-                place = root / _PLACES[file.suffix]
-                place.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(file, place / file.name)
-            call("chroot", root, "journalctl", "--update-catalog")
+        server = self._suite.server
+        words = ["--variant=minbase", "--format=directory", f"--include={','.join([*_PACKAGES, f'{server}-server'])}"]
+        sources = [f"deb {mirror} {self._suite.name} main" for mirror in _mirror()]
+        call("mmdebstrap", *words, self._suite.name, root, *sources, timeout=900)
+        call("chroot", root, "sh", "-ec", _SETTLE, "settle", server)
 
     def _changing(self, lower: list[Path], upper: Path) -> AbstractContextManager[Path]:
         return overlay(self._scratch / "build", lower, upper, self._cache / "work")
 
 
-def _install(root: Path, wheels: Path, *words: str) -> None:
-    """Install from wheels alone, into the node's own environment and by its own interpreter."""
-    inside = root / "tmp/wheels"
-    shutil.copytree(wheels, inside)
-    environment = {
-        "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
-        "LANG": "C.UTF-8",
-    }  # the host's settings for pip are not the node's
-    pip: list[str | Path] = ["chroot", root, f"{_VENV}/bin/pip", "--quiet", "--disable-pip-version-check"]
-    try:
-        call(*pip, "install", "--no-index", "--find-links=/tmp/wheels", *words, env=environment)
-    finally:
-        shutil.rmtree(inside)
-
-
-def _debian_sources() -> list[Path]:
-    """The host's own sources of the suite, so that its mirror is used; none: mmdebstrap's default."""
-    found = []
+def _mirror() -> list[str]:
+    """The one that the host itself uses; none: mmdebstrap's default."""
     for path in [Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*"))]:
         if path.suffix in {".list", ".sources"} and path.is_file():
             lines = [line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
-            if any(re.search(rf"\b{_SUITE}\b", line) for line in lines) and any("/debian" in line for line in lines):
-                found.append(path)
-    return found
+            found = re.search(r"https?://\S+/debian/?(?=\s|$)", "\n".join(lines))
+            if found:
+                return [found[0]]
+    return []
 
 
-def _contents(tree: Path) -> list[str]:
-    files = [tree / name for name in ("pyproject.toml", "README.md", "LICENSE")]
-    for folder in ("agent", "units"):
-        files += [path for path in (tree / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts]
-    return [f"{path.relative_to(tree)} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in sorted(files)]
+def _contents(below: Path, files: Iterable[Path]) -> list[str]:
+    return [f"{path.relative_to(below)} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in sorted(files)]
 
 
 def _is_used(layer: Path) -> bool:

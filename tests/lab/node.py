@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 import signal
 import subprocess
 import time
@@ -14,8 +15,8 @@ from typing import Any, NamedTuple
 import psutil
 
 from lab.groups import NodeGroup
-from lab.host import CommandFailed, call, mount_overlay, unmount
-from lab.network import PREFIX, Network
+from lab.host import CommandFailed, Done, attempt, call, mount_overlay, unmount, until
+from lab.network import PREFIX, Direction, Network
 
 __all__ = ["Node", "Process"]
 
@@ -36,8 +37,10 @@ class Process(NamedTuple):
 class Node:
     """Made switched off; `boot` it. Files that it wrote stay until `discard`."""
 
-    def __init__(self, name: str, layers: list[Path], place: Path, network: Network) -> None:
+    def __init__(self, name: str, layers: list[Path], place: Path, network: Network, *, server: str) -> None:
+        """`server`: what the disk has, `redis` or `valkey`."""
         self.name = name
+        self.server = server
         self._place = place
         self._network = network
         self._netns = network.plug_in(name)
@@ -144,8 +147,9 @@ class Node:
 
     # -- faults -----------------------------------------------------------------------------------
 
-    def cut_network(self) -> None:
-        self._network.cut(self.name)
+    def cut_network(self, direction: Direction = "both") -> None:
+        """`in`: nothing comes to it any more; `out`: nothing goes from it. Replaces an earlier cut."""
+        self._network.cut(self.name, direction)
 
     def mend_network(self) -> None:
         self._network.mend(self.name)
@@ -171,10 +175,17 @@ class Node:
 
     def run(self, *argv: str, check: bool = True, timeout: float = 60.0, user: str = "") -> str:
         """Run a command on the node, as root or `user`; returns what it printed. Raises `CommandFailed`."""
+        return call(*self._command(argv, user), check=check, timeout=timeout, env=_ENVIRONMENT)
+
+    def attempt(self, *argv: str, timeout: float = 60.0, user: str = "") -> Done:
+        """The same, however it ends: `code`, `printed`, `complained`."""
+        return attempt(*self._command(argv, user), timeout=timeout, env=_ENVIRONMENT)
+
+    def _command(self, argv: tuple[str, ...], user: str) -> list[str]:
         inside = ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups"] if user else []
         assert self._pid1, f"{self.name} is off"
         enter = self._group.entered_by("commands", "nsenter", f"--target={self._pid1}", "--all")
-        return call(*enter, *inside, *argv, check=check, timeout=timeout, env=_ENVIRONMENT)
+        return [*enter, *inside, *argv]
 
     def systemctl(self, *words: str, check: bool = True) -> str:
         return self.run("systemctl", "--no-pager", *words, check=check).strip()
@@ -195,6 +206,60 @@ class Node:
         else:
             printed = call("journalctl", f"--directory={self.root}/var/log/journal", *words, *matches)
         return [json.loads(line) for line in printed.splitlines()]
+
+    def serve_redis(self) -> None:
+        """A Redis (or Valkey) of this node's own for all; it keeps what it was told over `redis_cli("shutdown")`."""
+        words = ("--daemonize", "yes", "--protected-mode", "no", "--appendonly", "yes", "--dir", "/srv")
+        self.run(f"{self.server}-server", *words)
+        until("an answer of Redis", lambda: self.redis_cli("ping") == "PONG")
+
+    def redis_cli(self, *words: str) -> str:
+        """What the client prints, without the line's end; `-h` names another server than the node's own."""
+        return self.attempt(f"{self.server}-cli", *words).printed.rstrip("\n")
+
+    # -- packages ---------------------------------------------------------------------------------
+
+    def rpm(self, *words: str | Path, check: bool = True) -> str:
+        """Any command of rpm; a `Path` is a package on the host, and is there as a file when the command runs."""
+        done = self.attempt("rpm", "--force-debian", *self._given(words), timeout=300)
+        told = done.printed + done.complained
+        if check and done.code != 0:
+            raise CommandFailed(f"exit {done.code} of rpm on {self.name}\n{told}")
+        return told
+
+    def install(self, *rpms: Path) -> str:
+        """Or upgrade. Raises `CommandFailed` with rpm's own words."""
+        return self.rpm("--upgrade", *rpms)
+
+    def repository(self, *rpms: Path) -> None:
+        """From now on dnf finds these, and nothing else, in a file repository."""
+        shutil.rmtree(self.root / "srv/repository", ignore_errors=True)
+        self._given(rpms, "srv/repository")
+        self.run("createrepo_c", "--quiet", "/srv/repository")
+        lines = ["[lab]", "name=lab", "baseurl=file:///srv/repository", "gpgcheck=0", "metadata_expire=0"]
+        self.write("/etc/yum.repos.d/lab.repo", "\n".join([*lines, ""]))
+
+    def dnf(self, *words: str | Path, check: bool = True) -> str:
+        """As `rpm`; every question is answered with yes."""
+        done = self.attempt("dnf", "--assumeyes", *self._given(words), timeout=300)
+        told = done.printed + done.complained
+        if check and done.code != 0:
+            raise CommandFailed(f"exit {done.code} of dnf on {self.name}\n{told}")
+        return told
+
+    def _given(self, words: tuple[str | Path, ...], below: str = "srv/rpm") -> list[str]:
+        place = self.root / below
+        place.mkdir(exist_ok=True)
+        inside = []
+        for word in words:
+            if isinstance(word, Path):
+                shutil.copy(word, place)
+                inside.append(f"/{below}/{word.name}")
+            else:
+                inside.append(word)
+        return inside
+
+    # -- its disk and its processes ---------------------------------------------------------------
 
     def write(self, path: str, text: str, *, mode: int = 0o644, group: str = "root") -> None:
         """A file on the node's disk (not below /run, which is not on it)."""

@@ -13,9 +13,10 @@ import psutil
 
 from lab.groups import NodeGroup
 from lab.host import LAB, call, mounts_below, unmount, until
-from lab.image import Image, cache_directory
+from lab.image import Image, Suite, cache_directory
 from lab.network import PREFIX, Network
 from lab.node import Node
+from lab.redis import Redis
 
 __all__ = ["Lab", "LabInUse"]
 
@@ -30,8 +31,9 @@ class LabInUse(Exception):
 
 
 class Lab:
-    def __init__(self, tree: Path) -> None:
-        """`tree`: the checkout that is installed on the nodes. Raises `LabInUse`."""
+    def __init__(self, tree: Path, suite: Suite) -> None:
+        """`tree`: the checkout that is built and installed on the nodes. Raises `LabInUse`."""
+        self.suite = suite
         self._lock = os.open(f"{_PLACE}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             until("alone", self._locked, _PATIENCE)
@@ -40,9 +42,13 @@ class Lab:
             advice = "wait for its end, or name this one: CHARGEHAND_LAB=NAME"
             raise LabInUse(f"another lab {LAB!r} has stood here for {_PATIENCE:g} s: {advice}") from error
         self._nodes: list[Node] = []
-        self.clear()
-        self._image = Image(tree, cache_directory(), _PLACE)
-        self._network = Network()
+        try:
+            self.clear()
+            self.image = Image(tree, suite, cache_directory(), _PLACE)
+            self._network = Network(self.image.base)
+        except BaseException:  # whatever it is, another lab may try
+            os.close(self._lock)
+            raise
 
     def _locked(self) -> bool:
         try:
@@ -57,15 +63,20 @@ class Lab:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def node(self, name: str) -> Node:
+    def node(self, name: str, *, package: bool = True) -> Node:
         """A new node, switched off. `name`: at most 9 characters, of which the kernel makes an interface's name."""
         assert len(name) < 10
         assert sum(node.is_up for node in self._nodes) < _AT_ONCE, f"at most {_AT_ONCE} nodes are up at once"
-        self._nodes.append(Node(name, self._image.layers, _PLACE / name, self._network))
-        hosts = "".join(f"{node.address} {node.name}\n" for node in self._nodes)
+        layers = self.image.layers if package else self.image.bare
+        self._nodes.append(Node(name, layers, _PLACE / name, self._network, server=self.suite.server))
+        hosts = "".join(f"{address} {name}\n" for name, address in self._network.addresses.items())
         for node in self._nodes:
             node.write("/etc/hosts", f"127.0.0.1 localhost\n{hosts}")
         return self._nodes[-1]
+
+    def redis(self) -> Redis:
+        """One for all nodes that are made from now on, stopped."""
+        return Redis(self.suite.server, [self.image.base], _PLACE / "redis", self._network)
 
     def discard(self, node: Node) -> None:
         self._nodes.remove(node)
@@ -75,7 +86,7 @@ class Lab:
         for node in list(self._nodes):
             self.discard(node)
         self.clear()
-        self._image.close()
+        self.image.close()
         os.close(self._lock)
 
     @staticmethod

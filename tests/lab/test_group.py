@@ -12,16 +12,11 @@ from lab.service import CONFIG, UNIT, Service
 _CONFIG = CONFIG + '[redis]\nurl = "redis://node-b:6379/0"\n'
 
 
-def _serve(node: Node) -> None:
-    words = ("--daemonize", "yes", "--protected-mode", "no", "--appendonly", "yes", "--dir", "/srv")
-    node.run("redis-server", *words)
-
-
 @pytest.fixture
 def pair(node: Callable[..., Node]) -> tuple[Service, Service]:
     """The first is active; Redis is on the second."""
     first, second = Service(node(_CONFIG, name="node-a")), Service(node(_CONFIG, name="node-b"))
-    _serve(second.node)
+    second.node.serve_redis()
     first.start()
     second.start(role="passive")
     return first, second
@@ -69,11 +64,11 @@ def test_the_other_takes_over(pair: tuple[Service, Service], fault: str) -> None
 def test_a_node_that_waits_for_redis_has_not_failed(pair: tuple[Service, Service]) -> None:
     first, second = pair
     before = first.pids()
-    second.node.run("redis-cli", "shutdown", "nosave", check=False)
+    second.node.redis_cli("shutdown", "nosave")
     for service in pair:
         service.until("waiting", lambda service=service: service.status.startswith("waiting (Redis node-b:6379 since "))
         assert service.node.systemctl("is-active", UNIT) == "active"
-    _serve(second.node)
+    second.node.serve_redis()
     for service in pair:
         service.until("whole", lambda service=service: "workers 1/1" in service.status and _role(service))
     assert sorted(_role(service) for service in pair) == ["active", "passive"]
