@@ -121,6 +121,7 @@ class Action(Generic[P, R]):
         on_lost: Literal["rerun", "pause"] = "rerun",
         exclusive: bool = False,
         privileged: bool = False,
+        rescue: Literal["pause", "skip", "fail"] = "pause",
     ) -> None:
         self.privileged = privileged
         self.function = function
@@ -132,6 +133,8 @@ class Action(Generic[P, R]):
                 )
         if on_lost not in {"rerun", "pause"}:
             raise ActionError(f"action {self.name!r}: on_lost is 'rerun' or 'pause', not {on_lost!r}")
+        if rescue not in {"pause", "skip", "fail"}:
+            raise ActionError(f"action {self.name!r}: rescue is 'pause', 'skip' or 'fail', not {rescue!r}")
         again = retry or Retry(attempts=1)
         where = f"action {self.name!r}"
         self.policy = Policy(
@@ -143,6 +146,7 @@ class Action(Generic[P, R]):
             timeout_ms=round(_seconds(timeout, f"{where}: timeout") * 1000),
             on_lost=on_lost,
             exclusive=exclusive,
+            rescue=rescue,
         )
         self.is_async = inspect.iscoroutinefunction(function)
         self._signature: Mapping[str, _Parameter] | None = None
@@ -283,6 +287,7 @@ def action(
     on_lost: Literal["rerun", "pause"] = "rerun",
     exclusive: bool = False,
     privileged: bool = False,
+    rescue: Literal["pause", "skip", "fail"] = "pause",
 ) -> Callable[[Callable[P, R]], Action[P, R]]: ...
 
 
@@ -293,6 +298,8 @@ def action(function: Callable[P, R] | None = None, /, **options: Any) -> Any:
     "default"). timeout: of one attempt; seconds or "30s" (default: none). retry: `Retry(...)` (default: one
     attempt). on_lost: "rerun" when its worker dies (default), or "pause" for work that must not run twice by
     itself. exclusive: end the attempt when its worker is cut off from Redis, so that two never overlap.
+    rescue: what becomes of the plan when a step has failed for good: "pause" until somebody resumes it or skips the
+    step (default), "skip" it and go on, or "fail": nothing new starts, and the plan ends as failed.
     privileged: it runs in a worker group with `unit = true` (a systemd unit of its own, as root), and only there.
     """
     if function is not None:

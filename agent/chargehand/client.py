@@ -192,6 +192,11 @@ class Client:
         """Run the failed steps of a paused plan again."""
         submission.resume(self._connected(), self._keys, plan, self._by)
 
+    def skip(self, plan: str, steps: Iterable[int]) -> None:
+        """Let a paused plan go on without these steps, which failed."""
+        for step in steps:
+            submission.skip(self._connected(), self._keys, plan, step, self._by)
+
     def output(self, plan: str, step: int = -1) -> Any:
         """The output of a step (default: the last one). Raises `LookupError` when there is none."""
         view = self.read(plan)

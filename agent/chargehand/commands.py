@@ -32,6 +32,7 @@ class CommandAction(Action[..., Any]):
             timeout_ms=round((settings.timeout or 0) * 1000),
             on_lost=settings.on_lost,
             exclusive=settings.exclusive,
+            rescue=settings.rescue,
         )
 
     @property

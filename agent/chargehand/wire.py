@@ -35,6 +35,7 @@ __all__ = [
     "Policy",
     "Result",
     "Resumed",
+    "Skipped",
     "Step",
     "Submitted",
     "decode",
@@ -70,6 +71,7 @@ class Policy(Struct, frozen=True, array_like=True, omit_defaults=True):
     timeout_ms: int = 0  # of one attempt; 0: none
     on_lost: str = "rerun"  # or "pause"
     exclusive: bool = False
+    rescue: str = "pause"  # when a step has failed for good; or "skip", "fail"
 
 
 class Step(Struct, frozen=True, array_like=True, omit_defaults=True):
@@ -159,7 +161,15 @@ class Resumed(Struct, frozen=True, array_like=True, tag="resume"):
     by: str = ""
 
 
-Event = Submitted | Finished | Died | Resumed
+class Skipped(Struct, frozen=True, array_like=True, tag="skip"):
+    """Somebody lets a paused plan go on without a step that failed."""
+
+    plan: str
+    step: int
+    by: str = ""
+
+
+Event = Submitted | Finished | Died | Resumed | Skipped
 
 _event_decoder = msgspec.json.Decoder(Event)
 _body_decoder = msgspec.json.Decoder(list[Raw])

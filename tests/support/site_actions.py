@@ -75,6 +75,16 @@ def third_time(path: str) -> int:
     return tries
 
 
+@action(rescue="skip")
+def skippable(path: str) -> str:
+    return Path(path).read_text()
+
+
+@action(rescue="fail")
+def fatal(path: str) -> str:
+    return Path(path).read_text()
+
+
 @action
 def fails_until(path: str) -> str:
     if not Path(path).exists():

@@ -9,7 +9,7 @@ import msgspec
 
 from chargehand.plan.commit import Commit, Corpse
 from chargehand.plan.director import WHOLE_PLAN, Director, plans_named
-from chargehand.plan.life import StepState
+from chargehand.plan.life import DONE, ENDED, PlanState, StepState
 from chargehand.plan.run import PlanRun, StepRecord
 from chargehand.wire import (
     Definition,
@@ -19,6 +19,7 @@ from chargehand.wire import (
     Finished,
     Raw,
     Resumed,
+    Skipped,
     Submitted,
     encode,
     read_entry,
@@ -38,6 +39,7 @@ class World:
     timers: dict[str, int] = field(default_factory=dict)
     owned: dict[str, dict[str, bytes]] = field(default_factory=dict)
     members: set[str] = field(default_factory=set)
+    runs: dict[str, int] = field(default_factory=dict)  # starts of its steps
     index: dict[str, str] = field(default_factory=dict)  # plan -> the state that it is indexed under
     inbox: list[tuple[str, Event | None]] = field(default_factory=list)
     succeeded: dict[tuple[str, int], int] = field(default_factory=dict)  # how often a success was recorded
@@ -72,12 +74,13 @@ class World:
         return entry.key
 
     def started(self, key: str) -> None:
-        """Invariant 2: a step starts only after every step it depends on has succeeded."""
+        """Invariant 2: a step starts only after every step it depends on has succeeded, or was skipped."""
         plan, step, _ = read_key(key)
         for edge in self.definitions[plan].steps[step].after:
             low, high = (edge, edge + 1) if isinstance(edge, int) else edge
             for source in range(low, high):
-                assert self.states[plan][source + 1] == StepState.SUCCEEDED, (plan, step, source)
+                assert self.states[plan][source + 1] in DONE, (plan, step, source)
+        self.runs[plan] = self.runs.get(plan, 0) + 1
 
     def finish(self, worker: str, key: str, failure: Failure | None) -> bool:
         if self.owned.get(worker, {}).pop(key, None) is None:
@@ -124,6 +127,8 @@ class World:
             assert plan not in self.states, f"{plan} created twice"
             self.states[plan] = bytearray(b"w" * len(state))
             self._write(plan, 0, state)
+        ended = {write.plan for write in commit.states if self.states[write.plan][0] in ENDED}
+        assert not ended, f"{ended} had ended, and changed"
         for write in commit.states:
             self._write(write.plan, write.offset, write.value)
         for plan, records in commit.records.items():
@@ -139,6 +144,9 @@ class World:
             assert self.index.get(plan, "") in ({*move.before} or {""}), (plan, move, self.index.get(plan))
             self.index[plan] = move.after
         for queue, entries in commit.pushed.items():
+            for raw in entries:
+                plan = read_key(read_entry(raw).key)[0]
+                assert self.states[plan][0] == PlanState.RUNNING, f"{plan} starts steps, and is not running"
             self.queues.setdefault(queue, deque()).extend(entries)
         for queue, entries in commit.returned.items():
             self.queues.setdefault(queue, deque()).extendleft(reversed(entries))
@@ -151,8 +159,8 @@ class World:
         for at, byte in enumerate(value, offset):
             if at and byte == StepState.SUCCEEDED and state[at] != StepState.SUCCEEDED:
                 self.succeeded[plan, at - 1] = self.succeeded.get((plan, at - 1), 0) + 1
-            if at and state[at] == StepState.SUCCEEDED:
-                assert byte == StepState.SUCCEEDED, f"step {at - 1} of {plan} succeeded and was run again"
+            if at and state[at] in DONE:
+                assert byte == state[at], f"step {at - 1} of {plan} was done with and moved again"
             state[at] = byte
 
     def check_places(self) -> None:
@@ -167,6 +175,9 @@ class World:
                 plan, step, _ = read_key(key)
                 places[plan, step] = places.get((plan, step), 0) + 1
         assert all(count == 1 for count in places.values()), places
+
+    def skip(self, plan: str, step: int) -> None:
+        self.put(Skipped(plan, step))
 
     def resume(self, plan: str) -> None:
         self.put(Resumed(plan))

@@ -12,7 +12,7 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chargehand.plan.life import PlanState, StepState
+from chargehand.plan.life import DONE, PlanState, StepState
 from chargehand.wire import Definition, Failure, Finished, Policy, Step, read_key
 from support.world import World
 
@@ -23,7 +23,10 @@ def definition(draw: Random) -> Definition:
     policies = [
         Policy("rerun", attempts=draw.randint(1, 3), backoff_ms=draw.randint(1, 500)),
         Policy("pause", on_lost="pause"),
+        Policy("skip", rescue="skip"),
+        Policy("fail", attempts=draw.randint(1, 2), rescue="fail"),
     ]
+    kinds = draw.choice([[0, 0, 0, 1], [0, 0, 1, 2, 2], [0, 0, 0, 0, 2, 3]])
     steps = []
     for index in range(total):
         after: list[int | tuple[int, int]] = []
@@ -32,7 +35,7 @@ def definition(draw: Random) -> Definition:
             if draw.random() < 0.3:
                 low = draw.randrange(index)
                 after.append((low, draw.randint(low + 1, index)))
-        steps.append(Step(draw.choice([0, 0, 0, 1]), after=after))
+        steps.append(Step(draw.choice(kinds), after=after))
     return Definition(label="random", policies=policies, total=total, steps=steps)
 
 
@@ -112,6 +115,11 @@ class Walk:
     def resume(self) -> None:
         self.world.resume(self.draw.choice(self.plans))
 
+    def skip(self) -> None:
+        plan = self.draw.choice(self.plans)
+        if plan in self.world.states and len(self.world.states[plan]) > 1:
+            self.world.skip(plan, self.draw.randrange(len(self.world.states[plan]) + 1) - 1)
+
     STEPS = (
         (hire, 1),
         (submit, 1),
@@ -125,6 +133,7 @@ class Walk:
         (kill, 1),
         (wait, 3),
         (resume, 1),
+        (skip, 1),
     )
 
     def step(self) -> None:
@@ -164,6 +173,9 @@ def test_whatever_happens_order_is_kept_and_every_plan_ends(seed: int) -> None:
             failed = [at - 1 for at, byte in enumerate(world.states[plan]) if at and byte == StepState.FAILED]
             assert failed
             assert all(b"message" in world.records[plan][step] for step in failed)
+        elif state is PlanState.FAILED:
+            assert StepState.FAILED in world.states[plan][1:]
+            assert StepState.STANDING not in world.states[plan][1:]
         else:
             assert state is PlanState.SUCCEEDED
-            assert all(byte == StepState.SUCCEEDED for byte in world.states[plan][1:])
+            assert all(byte in DONE for byte in world.states[plan][1:])

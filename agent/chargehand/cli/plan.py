@@ -18,8 +18,16 @@ if TYPE_CHECKING:
 
 __all__ = ["failures", "plan"]
 
-_STATES = ["submitted", "running", "paused", "succeeded", "rejected"]
-_COLORS = {"running": "cyan", "paused": "yellow", "succeeded": "green", "rejected": "red", "failed": "red"}
+_STATES = ["submitted", "running", "paused", "failing", "succeeded", "failed", "rejected"]
+_COLORS = {
+    "running": "cyan",
+    "paused": "yellow",
+    "failing": "yellow",
+    "skipped": "yellow",
+    "succeeded": "green",
+    "rejected": "red",
+    "failed": "red",
+}
 
 
 @click.group()
@@ -156,14 +164,39 @@ def resume(plan_id: str) -> None:
     print(f"{plan_id} is being resumed")
 
 
+@plan.command()
+@click.argument("plan_id", metavar="PLAN")
+@click.argument("steps", metavar="STEP...", type=click.IntRange(0), nargs=-1, required=True)
+@config_option
+def skip(plan_id: str, steps: tuple[int, ...]) -> None:
+    """Let a paused plan go on without steps that failed.
+
+    What depends on them runs; a step that needs the output of one of them fails.
+    """
+    from chargehand.client import Client
+
+    with Client(reachable()) as client:
+        view = client.read(plan_id)
+        if view is None:
+            raise CliError(f"there is no plan {plan_id!r} (chargehand plan list)")
+        if view.state != "paused":
+            raise CliError(f"plan {plan_id} is {view.state}: only steps of a paused plan can be skipped")
+        for step in steps:
+            state = view.steps[step].state if step < view.total else "not there"
+            if state != "failed":
+                raise CliError(f"step {step} of plan {plan_id} is {state}: only a step that failed can be skipped")
+        client.skip(plan_id, steps)
+    print(f"{plan_id} goes on without {'step' if len(steps) == 1 else 'steps'} {', '.join(map(str, steps))}")
+
+
 def failures(view: PlanView) -> Iterator[str]:
     """What went wrong, a line each: the plan's own error, then its failed steps."""
     if view.error is not None:
         yield f"error      {view.error.kind}: {view.error.message}"
     for step in view.steps:
-        if step.state == "failed" and step.error is not None:
+        if step.state in {"failed", "skipped"} and step.error is not None:
             where = f" on {step.error.node}" if step.error.node else ""
-            yield f"failed     step {step.index} {step.action}{where}: {step.error.kind}: {step.error.message}"
+            yield f"{step.state:<10} step {step.index} {step.action}{where}: {step.error.kind}: {step.error.message}"
 
 
 def _row(step: StepView, show_output: bool) -> list[str]:

@@ -142,6 +142,7 @@ class ActionSettings(Struct, frozen=True, forbid_unknown_fields=True):
     retry: RetrySettings = RetrySettings()
     on_lost: Literal["rerun", "pause"] = "rerun"
     exclusive: bool = False
+    rescue: Literal["pause", "skip", "fail"] = "pause"  # when a step has failed for good
     privileged: bool = False  # runs in a group with unit = true, and only there
     env: dict[str, str] = {}
     enabled: bool = True
@@ -151,6 +152,7 @@ class RetentionSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """How long ended plans are kept."""
 
     succeeded: Duration = Duration(30 * 86_400)
+    failed: Duration = Duration(365 * 86_400)
     rejected: Duration = Duration(30 * 86_400)
     most: Annotated[int, Meta(ge=0)] = 1_000_000  # ended plans in all; the oldest go first
 

@@ -64,6 +64,7 @@ TEMPLATE = """\
 
 [retention]
 # succeeded = "30d"              # how long ended plans are kept, by their state
+# failed = "365d"
 # rejected = "30d"
 # most = 1000000                 # ended plans in all; the oldest go first
 
@@ -82,6 +83,7 @@ TEMPLATE = """\
 # retry = { attempts = 3, backoff = "1s", max_backoff = "1m" }
 # on_lost = "rerun"              # when its worker dies; "pause" for what must not run twice by itself
 # exclusive = false              # true: ended when its worker is cut off, so that two attempts never overlap
+# rescue = "pause"               # when a step has failed for good; "skip" it, or "fail" the plan
 # privileged = false             # true: runs in a group with unit = true, and only there
 # env = { LANG = "C" }
 # enabled = true

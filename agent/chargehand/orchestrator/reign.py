@@ -71,6 +71,7 @@ class Reign:
         self._retention = retention
         self._ages_ms = {
             chr(PlanState.SUCCEEDED): round(retention.succeeded * 1000),
+            chr(PlanState.FAILED): round(retention.failed * 1000),
             chr(PlanState.REJECTED): round(retention.rejected * 1000),
         }
         self._purge_at = 0.0

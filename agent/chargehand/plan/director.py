@@ -29,6 +29,7 @@ from chargehand.wire import (
     Finished,
     Policy,
     Resumed,
+    Skipped,
     Submitted,
     encode,
     read_key,
@@ -62,7 +63,7 @@ def more_timer(plan: str) -> str:
 
 def plans_named(events: Iterable[Event], due: Iterable[str], corpses: Iterable[Corpse]) -> set[str]:
     """The plans that must be in memory before `decide` can deal with these."""
-    named = {event.plan for event in events if isinstance(event, Finished | Resumed)}
+    named = {event.plan for event in events if isinstance(event, Finished | Resumed | Skipped)}
     for timer in due:
         kind, _, rest = timer.partition(" ")
         named.add(read_key(rest)[0] if kind == "r" else rest)
@@ -162,6 +163,8 @@ class Director:
             self._accept(event, int(position.partition("-")[0]))
         elif isinstance(event, Resumed):
             self._resume(event)
+        elif isinstance(event, Skipped):
+            self._skip(event)
         else:  # a death is dealt with as a corpse; what cannot be read is put aside by the loop
             assert event is None or isinstance(event, Died)
 
@@ -209,9 +212,9 @@ class Director:
         record = run.record(event.step)
         failures = record.failures + 1
         error = encode(event.failure).decode()
-        if event.failure.final or failures >= policy.attempts:
-            if self._step(run, event.step, StepEvent.FAILED):
-                run.note(event.step, StepRecord(record.attempt, failures, record.losses, error))
+        if event.failure.final or failures >= policy.attempts or run.plan_state is not PlanState.RUNNING:
+            kept = StepRecord(record.attempt, failures, record.losses, error)
+            self._give_up(run, event.step, StepEvent.FAILED, kept, policy.rescue)
         elif self._step(run, event.step, StepEvent.BACKED_OFF):
             run.note(event.step, StepRecord(record.attempt, failures, record.losses, error))
             key = step_key(run.id, event.step, event.attempt)
@@ -247,20 +250,39 @@ class Director:
         record = run.record(step)
         losses = record.losses + 1
         policy = self._policy(run, step)
-        message = None
+        message, rescue = None, policy.rescue
         if policy.on_lost == "pause":
-            message = f"its worker {incarnation} died: it may have run"
+            # Nobody knows whether it ran, so no rule decides: a person does.
+            message, rescue = f"its worker {incarnation} died: it may have run", "pause"
         elif losses >= MAX_LOSSES:
             message = f"its worker died {losses} times"
+        elif run.plan_state is not PlanState.RUNNING:
+            message = f"its worker {incarnation} died while the plan came to its end"
         if message is not None:
-            if self._step(run, step, StepEvent.GIVEN_UP):
-                error = encode(Failure(kind="lost", message=message, worker=incarnation)).decode()
-                run.note(step, StepRecord(record.attempt, record.failures, losses, error))
+            error = encode(Failure(kind="lost", message=message, worker=incarnation)).decode()
+            kept = StepRecord(record.attempt, record.failures, losses, error)
+            self._give_up(run, step, StepEvent.GIVEN_UP, kept, rescue)
         elif self._step(run, step, StepEvent.LOST):
             run.note(step, StepRecord(record.attempt + 1, record.failures, losses, record.error))
             queue, entry = self._entry(run, step)
             where = self._commit.alone if losses >= ALONE_AFTER else self._commit.returned
             self._commit.push(where, queue, entry)
+
+    def _give_up(self, run: PlanRun, step: int, event: StepEvent, record: StepRecord, rescue: str) -> None:
+        """A step has failed for good: what its action's rescue says about the plan."""
+        if self._step(run, step, StepEvent.SKIPPED if rescue == "skip" else event):
+            run.note(step, record)
+            if rescue == "fail":
+                self._plan(run, PlanEvent.GIVEN_UP)
+
+    def _skip(self, event: Skipped) -> None:
+        run = self._known(event.plan)
+        if run is None or run.plan_state is not PlanState.PAUSED or not 0 <= event.step < run.total:
+            return
+        if self._step(run, event.step, StepEvent.SKIPPED):
+            self._plan(run, PlanEvent.RESUMED)  # with another step that failed it pauses again by itself
+            if run.ready:
+                self._eager[run.id] = None
 
     def _resume(self, event: Resumed) -> None:
         run = self._known(event.plan)
@@ -274,6 +296,9 @@ class Director:
 
     def _known(self, plan: str) -> PlanRun | None:
         run = self.plans.get(plan)
+        if run is not None and run.plan_state in ENDED:  # a timer that outlived it, a late event
+            self._forget(plan)
+            return None
         if run is not None:
             self.plans.move_to_end(plan)
             self._touched[plan] = run
@@ -283,7 +308,7 @@ class Director:
         if not run.advance(step, event):
             return False
         self._commit.count(1)
-        if run.ready:
+        if run.ready and run.plan_state is PlanState.RUNNING:
             self._eager[run.id] = None
         return True
 
@@ -318,7 +343,7 @@ class Director:
         commit = self._commit
         for plan in list(self._eager):
             run = self.plans[plan]
-            while run.ready and run.standing < WINDOW:
+            while run.ready and run.standing < WINDOW and run.plan_state is PlanState.RUNNING:
                 if commit.pushed and self._full:
                     self._eager.move_to_end(plan)  # the next turn starts with the other plans
                     return
@@ -340,6 +365,8 @@ class Director:
                     commit.timers[more_timer(plan)] = self._now
                 else:
                     self._plan(run, PlanEvent.STALLED)
+            if run.plan_state is PlanState.FAILING and not run.standing:
+                self._plan(run, PlanEvent.STOPPED)
             if plan in commit.created:
                 commit.created[plan] = bytes(run.state)
             else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from enum import Enum, IntEnum, auto
 
-__all__ = ["ENDED", "PLAN_LIFE", "STEP_LIFE", "PlanEvent", "PlanState", "StepEvent", "StepState"]
+__all__ = ["DONE", "ENDED", "PLAN_LIFE", "STEP_LIFE", "PlanEvent", "PlanState", "StepEvent", "StepState"]
 
 
 class StepState(IntEnum):
@@ -18,6 +18,7 @@ class StepState(IntEnum):
     RETRYING = ord("r")  # its next attempt has a timer
     SUCCEEDED = ord("s")
     FAILED = ord("f")  # for good, until somebody resumes the plan
+    SKIPPED = ord("k")  # failed, and the plan goes on without it
 
 
 class StepEvent(Enum):
@@ -29,6 +30,7 @@ class StepEvent(Enum):
     LOST = auto()  # its worker died: to the front of its queue
     GIVEN_UP = auto()  # its worker died, and it must not or should not run again by itself
     RESUMED = auto()
+    SKIPPED = auto()  # by its action's rescue, or by somebody
 
 
 _S, _E = StepState, StepEvent
@@ -43,6 +45,7 @@ STEP_LIFE: dict[StepState, dict[StepEvent, StepState | None]] = {
         _E.LOST: None,
         _E.GIVEN_UP: None,
         _E.RESUMED: None,
+        _E.SKIPPED: None,
     },
     _S.STANDING: {
         _E.QUEUED: None,
@@ -53,6 +56,7 @@ STEP_LIFE: dict[StepState, dict[StepEvent, StepState | None]] = {
         _E.LOST: _S.STANDING,
         _E.GIVEN_UP: _S.FAILED,
         _E.RESUMED: None,
+        _E.SKIPPED: _S.SKIPPED,
     },
     _S.RETRYING: {
         _E.QUEUED: None,
@@ -63,6 +67,7 @@ STEP_LIFE: dict[StepState, dict[StepEvent, StepState | None]] = {
         _E.LOST: None,
         _E.GIVEN_UP: None,
         _E.RESUMED: None,
+        _E.SKIPPED: None,
     },
     _S.SUCCEEDED: dict.fromkeys(_E, None),
     _S.FAILED: {
@@ -74,8 +79,13 @@ STEP_LIFE: dict[StepState, dict[StepEvent, StepState | None]] = {
         _E.LOST: None,
         _E.GIVEN_UP: None,
         _E.RESUMED: _S.WAITING,
+        _E.SKIPPED: _S.SKIPPED,
     },
+    _S.SKIPPED: dict.fromkeys(_E, None),
 }
+
+#: A step in one of these holds nobody up.
+DONE = frozenset({StepState.SUCCEEDED, StepState.SKIPPED})
 
 
 class PlanState(IntEnum):
@@ -83,6 +93,8 @@ class PlanState(IntEnum):
     PAUSED = ord("P")  # a step failed and nothing else can move; resume it
     SUCCEEDED = ord("S")
     REJECTED = ord("X")  # its definition cannot be run at all
+    FAILING = ord("f")  # a step failed whose action says so: nothing new starts, what stands is waited for
+    FAILED = ord("F")
 
 
 class PlanEvent(Enum):
@@ -90,6 +102,8 @@ class PlanEvent(Enum):
     STALLED = auto()  # a step failed, and nothing else stands, waits for a timer or is ready
     RESUMED = auto()
     UNREADABLE = auto()
+    GIVEN_UP = auto()  # a step failed, and its rescue is to fail the plan
+    STOPPED = auto()  # nothing of it stands any more
 
 
 _P, _V = PlanState, PlanEvent
@@ -100,16 +114,29 @@ PLAN_LIFE: dict[PlanState, dict[PlanEvent, PlanState | None]] = {
         _V.STALLED: _P.PAUSED,
         _V.RESUMED: None,
         _V.UNREADABLE: _P.REJECTED,
+        _V.GIVEN_UP: _P.FAILING,
+        _V.STOPPED: None,
     },
     _P.PAUSED: {
         _V.COMPLETED: None,
         _V.STALLED: None,
         _V.RESUMED: _P.RUNNING,
         _V.UNREADABLE: _P.REJECTED,
+        _V.GIVEN_UP: None,
+        _V.STOPPED: None,
     },
+    _P.FAILING: {
+        _V.COMPLETED: None,
+        _V.STALLED: None,
+        _V.RESUMED: None,
+        _V.UNREADABLE: _P.REJECTED,
+        _V.GIVEN_UP: None,
+        _V.STOPPED: _P.FAILED,
+    },
+    _P.FAILED: dict.fromkeys(_V, None),
     _P.SUCCEEDED: dict.fromkeys(_V, None),
     _P.REJECTED: dict.fromkeys(_V, None),
 }
 
 #: End states: a plan in one of these never changes again.
-ENDED = frozenset({PlanState.SUCCEEDED, PlanState.REJECTED})
+ENDED = frozenset({PlanState.SUCCEEDED, PlanState.REJECTED, PlanState.FAILED})

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 
-from chargehand.plan.life import STEP_LIFE, PlanState, StepEvent, StepState
+from chargehand.plan.life import DONE, STEP_LIFE, PlanState, StepEvent, StepState
 from chargehand.wire import Definition, Step
 
 __all__ = ["DefinitionError", "PlanRun", "StepRecord", "check_steps"]
@@ -122,13 +122,13 @@ class PlanRun:
                 self.retrying += 1
             elif now == StepState.FAILED:
                 self.failed += 1
-            elif now == StepState.SUCCEEDED:
+            elif now in DONE:
                 self.left -= 1
             else:
                 raise DefinitionError(f"step {index} has the unknown state {now!r}")
 
     def _link(self, index: int, after: Iterable[int | tuple[int, int]]) -> int:
-        state, done = self.state, StepState.SUCCEEDED
+        state = self.state
         waits = 0
         for edge in after:
             if isinstance(edge, int):
@@ -137,14 +137,14 @@ class PlanRun:
                 low, high = edge
             if high - low <= _EXPAND:
                 for source in range(low, high):
-                    if state[source + 1] != done:
+                    if state[source + 1] not in DONE:
                         self.edges.setdefault(source, []).append(index)
                         waits += 1
                 continue
             group = self.groups.get((low, high))
             if group is None:
                 group = self.groups[low, high] = _Group(low, high)
-                group.left -= state.count(done, low + 1, high + 1)
+                group.left -= sum(state.count(done, low + 1, high + 1) for done in DONE)
             if group.left:
                 group.dependents.append(index)
                 waits += 1
@@ -187,7 +187,7 @@ class PlanRun:
         self.dirty.add(step + 1)
         self._count(before, -1)
         self._count(after, 1)
-        if after == StepState.SUCCEEDED:
+        if after in DONE:
             self.left -= 1
             self._release(step)
         elif after == StepState.WAITING:  # a new attempt: everything it depends on has finished

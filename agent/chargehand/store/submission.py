@@ -21,6 +21,7 @@ from chargehand.wire import (
     Policy,
     Result,
     Resumed,
+    Skipped,
     Step,
     Submitted,
     encode,
@@ -38,6 +39,7 @@ __all__ = [
     "prepare",
     "read_plan",
     "resume",
+    "skip",
     "submit",
     "upload",
 ]
@@ -106,6 +108,11 @@ def plan_state(line: Line, keys: Keys, plan: str) -> PlanState | None:
     """None: not accepted yet, or unknown (`known` of `read_plan` tells which)."""
     found = line.call("GETRANGE", keys.states(plan), 0, 0)
     return PlanState(found[0]) if found else None
+
+
+def skip(line: Line, keys: Keys, plan: str, step: int, by: str) -> None:
+    """Ask the orchestrator to let a paused plan go on without a step that failed."""
+    line.call("XADD", keys.inbox, "*", "e", encode(Skipped(plan, step, by)))
 
 
 class ResultView(Struct):
