@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 from lab.node import Node
 
-__all__ = ["PAGE", "Applied", "manifest", "puppet_apply"]
+__all__ = ["PAGE", "REDIS", "Applied", "know_redis", "manifest", "puppet_apply"]
 
 PAGE = Path(__file__).parents[2] / "docs/puppet.md"
+REDIS = "redis.example.com"  # as the page calls it
 
 _FILE = "/srv/site.pp"
 _CHANGED, _FAILED = 2, 4  # of `--detailed-exitcodes`; both may be set
@@ -41,10 +42,16 @@ def manifest(*, whole: bool = False) -> str:
     return "\n".join(found) if whole else str(found[0])
 
 
+def know_redis(*nodes: Node) -> None:
+    """The lab's own Redis by the page's name; once all nodes are made."""
+    for node in nodes:
+        node.write("/etc/hosts", node.read("/etc/hosts").replace(" redis\n", f" redis {REDIS}\n"))
+
+
 def puppet_apply(node: Node, text: str) -> Applied:
     """Apply it. A resource that fails does not raise; a manifest that Puppet cannot read does (`AssertionError`)."""
     # Nodes are Debian; RHEL's own provider is what Puppet takes there.
-    node.write(_FILE, f"Package {{ provider => 'rpm' }}\n{text}")
+    node.write(_FILE, f"Package {{ provider => 'dnf' }}\n{text}")
     script = 'puppet apply --debug --color=false --detailed-exitcodes "$1" 2>&1; echo "exit $?"'
     printed = node.run("sh", "-c", script, "sh", _FILE, timeout=180)
     code = int(printed.rstrip().rpartition("exit ")[2])

@@ -11,7 +11,8 @@ import pytest
 
 from lab.host import CommandFailed, until
 from lab.node import Node
-from lab.puppet import manifest, puppet_apply
+from lab.puppet import REDIS, know_redis, manifest, puppet_apply
+from lab.redis import Redis
 from lab.service import CONFIG, UNIT, Service
 
 _NAMES = ("node-a", "node-b", "node-c")
@@ -20,28 +21,22 @@ _DROP_IN = "/etc/chargehand/conf.d/50-lab.toml"
 
 
 @pytest.fixture
-def three(node: Callable[..., Node]) -> list[Service]:
-    """Up, installed, not configured; Redis is to be on the last."""
+def three(redis: Redis, node: Callable[..., Node]) -> list[Service]:
+    """Up and installed, as the package comes."""
     services = [Service(node(name=name)) for name in _NAMES]
-    last = services[-1].node
-    for service in services:
-        service.node.write("/etc/hosts", service.node.read("/etc/hosts") + f"{last.address} redis.example.com\n")
+    know_redis(*(service.node for service in services))
     return services
-
-
-def _serve(node: Node) -> None:
-    node.run("redis-server", "--daemonize", "yes", "--protected-mode", "no", "--dir", "/srv")
 
 
 def _roles(services: list[Service]) -> list[str]:
     return sorted(service.status.partition(" ")[0] for service in services)
 
 
+@pytest.mark.usefixtures("package")
 def test_one_line_and_a_start_on_three_nodes(three: list[Service]) -> None:
-    _serve(three[-1].node)
     for service in three:
         service.node.write(_DROP_IN, CONFIG, mode=0o640, group="chargehand")
-        service.node.run("sed", "-i", 's|^# url = .*|url = "redis://redis.example.com:6379/0"|', _FILE)
+        service.node.run("sed", "-i", 's|^# url = .*|url = "redis://redis:6379/0"|', _FILE)
         service.node.run("chargehand", "config", "check")
     with ThreadPoolExecutor(len(three)) as at_once:
         list(at_once.map(lambda service: service.node.systemctl("enable", "--now", UNIT), three))
@@ -67,7 +62,9 @@ def test_one_line_and_a_start_on_three_nodes(three: list[Service]) -> None:
     assert [service["NRestarts"] for service in three] == ["0"] * 3
 
 
-def test_redis_is_down_at_boot_for_longer_than_every_time_out(three: list[Service]) -> None:
+@pytest.mark.usefixtures("package")
+def test_redis_is_down_at_boot_for_longer_than_every_time_out(redis: Redis, three: list[Service]) -> None:
+    redis.kill()
     for service in three:
         node = service.node
         node.write(_DROP_IN, '[agent]\nready_timeout = "2s"\n', mode=0o640, group="chargehand")
@@ -84,14 +81,14 @@ def test_redis_is_down_at_boot_for_longer_than_every_time_out(three: list[Servic
     for service in three:
         applied = puppet_apply(service.node, manifest())
         assert (applied.code, applied.asked) == (0, []), applied.printed
-        assert service.status.startswith("waiting (Redis redis.example.com:6379 since ")
+        assert service.status.startswith(f"waiting (Redis {REDIS}:6379 since ")
     newest = three[-1]
     started = int(newest["InactiveExitTimestampMonotonic"]) / 1e6
     until("longer than the time-outs", lambda: float(newest.node.read("/proc/uptime").split()[0]) > started + 12)
     assert {service.status.partition(" ")[0] for service in three} == {"waiting"}
 
     begun = time.time()
-    _serve(newest.node)
+    redis.start()
     for service in three:
         service.until("whole", lambda service=service: service.status.startswith(("active", "passive")))
     until("one active, two passive", lambda: _roles(three) == ["active", "passive", "passive"])

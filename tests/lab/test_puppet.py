@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from lab.editions import small_package
 from lab.host import CommandFailed, until
 from lab.node import Node
-from lab.puppet import Applied, manifest, puppet_apply
+from lab.puppet import Applied, know_redis, manifest, puppet_apply
+from lab.redis import Redis
 from lab.service import CONFIG, UNIT, Service
 
 _STARTING = "MESSAGE_ID=7d4958e842da4a758f6c1cdc7b36dcc5"  # systemd's own: "Starting …"
 
 #: As the executor was before: nothing but the active one is ever READY.
 _OLD_PROGRAM = """#!/bin/sh
-until test "$(redis-cli -h redis.example.com set old:lock "$(uname -n)" NX)" = OK; do sleep 0.2; done
+until test "$(SERVER-cli -h redis set old:lock "$(uname -n)" NX)" = OK; do sleep 0.2; done
 systemd-notify --ready
 exec sleep infinity
 """
@@ -32,27 +35,28 @@ _OLD_MANIFEST = "service { 'old': ensure => running }\n"
 _SHORT = "[Service]\nTimeoutStartSec=10s\nWatchdogSec=2s\n"
 
 
+pytestmark = pytest.mark.usefixtures("package")
+
+
 @pytest.fixture
-def pair(node: Callable[..., Node]) -> tuple[Node, Node]:
-    """Redis is on the second; the name that the documents use for it is known to both. Nothing of ours runs yet."""
+def pair(redis: Redis, node: Callable[..., Node]) -> tuple[Node, Node]:
+    """Two nodes with the package; nothing of ours runs yet."""
     first, second = node(name="node-a"), node(name="node-b")
     _prepare(first, second)
     return first, second
 
 
 @pytest.fixture
-def alone(node: Callable[..., Node]) -> Node:
-    """The same with one node."""
+def alone(redis: Redis, node: Callable[..., Node]) -> Node:
     one = node()
     _prepare(one)
     return one
 
 
 def _prepare(*nodes: Node) -> None:
+    know_redis(*nodes)
     for one in nodes:
-        one.write("/etc/hosts", one.read("/etc/hosts") + f"{nodes[-1].address} redis.example.com\n")
         one.write("/etc/chargehand/conf.d/50-actions.toml", CONFIG, mode=0o640, group="chargehand")
-    nodes[-1].run("redis-server", "--daemonize", "yes", "--protected-mode", "no", "--dir", "/srv")
 
 
 def _starts(node: Node, unit: str) -> int:
@@ -71,10 +75,12 @@ def _since(node: Node, unit: str) -> float:
 # -- the original trouble -----------------------------------------------------------------------------
 
 
-def test_control_a_unit_that_is_ready_only_with_the_lock_never_comes_to_rest(pair: tuple[Node, Node]) -> None:
+def test_control_a_unit_that_is_ready_only_with_the_lock_never_comes_to_rest(
+    redis: Redis, pair: tuple[Node, Node]
+) -> None:
     holder, waiter = pair
     for one in pair:
-        one.write("/usr/local/bin/old", _OLD_PROGRAM, mode=0o755)
+        one.write("/usr/local/bin/old", _OLD_PROGRAM.replace("SERVER", one.server), mode=0o755)
         one.write("/etc/systemd/system/old.service", _OLD_UNIT)
         one.systemctl("daemon-reload")
     assert not puppet_apply(holder, _OLD_MANIFEST).failed
@@ -99,7 +105,7 @@ def test_control_a_unit_that_is_ready_only_with_the_lock_never_comes_to_rest(pai
 
     # And nothing else was wrong with it.
     holder.systemctl("stop", "old")
-    holder.run("redis-cli", "-h", "redis.example.com", "del", "old:lock")
+    redis.cli("del", "old:lock")
     assert not puppet_apply(waiter, _OLD_MANIFEST).failed
     assert waiter.systemctl("is-active", "old") == "active"
 
@@ -135,15 +141,21 @@ def _nothing_changed(applied: Applied) -> None:
 # -- what each event does -----------------------------------------------------------------------------
 
 
-def test_the_first_run_does_all(alone: Node) -> None:
-    service = Service(alone)
-    applied = puppet_apply(alone, manifest())
-    assert "start chargehand" in applied.asked
-    assert alone.systemctl("is-active", UNIT) == "active"
-    assert alone.systemctl("is-enabled", UNIT) == "enabled"
-    assert alone.run("stat", "--format=%a %U:%G", "/etc/chargehand/chargehand.toml").strip() == "640 root:chargehand"
-    service.until_whole()
-    assert service.until_ended(service.submit("hold", "until=/srv")) == "succeeded"
+@pytest.mark.usefixtures("redis")
+def test_the_first_run_does_all(package: Path, tmp_path: Path, node: Callable[..., Node]) -> None:
+    one = node(package=False)
+    know_redis(one)
+    one.install(small_package("other", tmp_path))  # Puppet stumbles over a node with one package alone
+    one.repository(package)
+    applied = puppet_apply(one, manifest())
+    assert (applied.changed, applied.failed) == (True, False), applied.printed
+    assert {"start chargehand", "enable chargehand"} <= set(applied.asked)
+    assert one.systemctl("is-active", UNIT) == "active"
+    assert one.systemctl("is-enabled", UNIT) == "enabled"
+    assert one.run("stat", "--format=%a %U:%G", "/etc/chargehand/chargehand.toml") == "640 root:chargehand\n"
+    Service(one).until_whole()
+    _nothing_changed(puppet_apply(one, manifest()))
+    assert _starts(one, UNIT) == 1
 
 
 _HIERA = """version: 5
@@ -160,13 +172,13 @@ def where() -> str:
 """
 
 
-def test_more_files_are_in_force_together(alone: Node) -> None:
+def test_more_files_are_in_force_together(redis: Redis, alone: Node) -> None:
     secret = "correct-horse"
     environment = "/etc/puppet/code/environments/production"
     alone.write(f"{environment}/hiera.yaml", _HIERA)
     alone.write(f"{environment}/data/common.yaml", f"chargehand::redis_password: {secret}\n")
     alone.write(f"{environment}/modules/site/files/patching.py", _MODULE)
-    alone.run("redis-cli", "config", "set", "requirepass", secret)
+    redis.cli("config", "set", "requirepass", secret)
     service = Service(alone)
     applied = puppet_apply(alone, manifest(whole=True))
     assert (applied.changed, applied.failed) == (True, False), applied.printed
