@@ -163,6 +163,16 @@ class Child:
             logging.getLogger("chargehand").warning("Redis is back after %.1f s", gone)
             self._outage = None
 
+    def barred(self, reason: str) -> None:
+        """Redis is there, and this node must not serve; an empty reason ends it."""
+        if reason != self._told.get("barred", ""):
+            log = logging.getLogger("chargehand")
+            if reason:
+                log.warning("barred: %s: nothing is served until that one is gone or the name is another", reason)
+            else:
+                log.info("barred no more")
+        self.tell(barred=reason)
+
     def degraded(self, cause: str) -> None:
         """Say what is wrong while we go on; an empty cause ends it."""
         self.tell(degraded=cause)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from chargehand.store.keys import Keys
 from support.nodes import Node
 from support.programs import until, write_config
 from support.server import Server, free_port
@@ -202,3 +203,37 @@ def test_worker_that_hangs_at_import_is_stopped_with_the_rest(place: Path) -> No
     assert node.stop() == 0
     assert node.processes() == []
     assert signal.SIGKILL.name in node.log.read_text()
+
+
+def test_a_node_that_was_frozen_as_a_whole_keeps_its_children(start_node: StartNode) -> None:
+    """As a paused machine: nobody was silent while nobody could hear. A child that hangs is still found afterwards."""
+    node = start_node("node-a")
+    node.until_whole()
+    frozen = [node.agent.pid, *(child["pid"] for child in node.describe()["children"])]
+    for pid in frozen:
+        os.kill(pid, signal.SIGSTOP)
+    since = time.monotonic()
+    until("longer than the watchdog", lambda: time.monotonic() - since > 5.0)
+    for pid in frozen:
+        os.kill(pid, signal.SIGCONT)
+    node.history.clear()
+    node.until("two pings", lambda node: sum("WATCHDOG" in message for message in node.history) >= 2)
+    assert [node.agent.pid, *(child["pid"] for child in node.describe()["children"])] == frozen
+    assert "child_hung" not in node.log.read_text()
+    hung = node.kill_child("orchestrator", signal.SIGSTOP)
+    until("it is replaced", lambda: node.child("orchestrator")["pid"] not in {hung, None})
+
+
+def test_a_second_machine_of_the_same_name_waits(start_node: StartNode, server: Server) -> None:
+    """It says whose the name is, in its status and its log, and serves when that one is gone."""
+    line = server.line()
+    keys = Keys("default")
+    line.call("SET", keys.node("node-a"), "another-machine", "PX", 8_000)
+    node = start_node("node-a")
+    node.until_status("waiting (node name node-a in use by machine another-machine); workers 0/1")
+    assert "barred: node name node-a in use by machine another-machine" in node.log.read_text()
+    assert line.call("EXISTS", keys.members) == 0
+    line.close()
+    node.until_whole()
+    assert node.status.startswith("active (epoch 1)")
+    assert "barred no more" in node.log.read_text()

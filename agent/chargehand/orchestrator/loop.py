@@ -135,10 +135,10 @@ class Orchestrator:
             try:
                 register(line, self._keys, self._child.incarnation, self._member, self._child.machine)
             except NodeNameTaken as taken:
-                self._child.degraded(f"node name {self._child.node} in use by machine {taken}")
+                self._child.barred(f"node name {self._child.node} in use by machine {taken}")
                 self._wait(boottime() + BEAT_EVERY)
             else:
-                self._child.degraded("")
+                self._child.barred("")
                 self._beat_at = boottime() + BEAT_EVERY
                 return
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import socket
@@ -44,6 +45,7 @@ _SAVE_AGAIN = 10.0  # seconds until the state directory is tried again after it 
 #: Of ours, while they import: with many at once none is soon ready, and the orchestrator comes first.
 _BEGIN_AT_ONCE = (os.cpu_count() or 1) + 2
 _BEGINNING = 1.0  # seconds that one counts, if it is not READY before
+_PAUSE = 1.0  # seconds: a loop that turns so much later than it wanted to was not running
 _REMEMBERED = 60.0  # seconds that dropped output is told
 _NOTICES = 6.0  # seconds that death notices get at a stop; what is left waits for our successor
 _LONGEST_INCARNATION = "0" * 16
@@ -99,6 +101,7 @@ class Agent:
         self._phase = Phase.RUNNING
         self._notices_until: float | None = None
         self._moves_due = True
+        self._wakes_at = math.inf  # when the loop turns next by itself
         self._held_back = False
         self._save_at = 0.0
         self._dropped = 0  # bytes of output, when it was looked at last
@@ -295,6 +298,10 @@ class Agent:
 
     def _turn(self) -> None:
         now = time.monotonic()
+        if now > self._wakes_at + _PAUSE:
+            # We were frozen, as a whole machine may be: what we did not hear meanwhile, nobody failed to say.
+            for child in self.children:
+                child.paused(now - self._wakes_at)
         if self._sweeper.sweep(self.children, self._known(), now):
             self._moves_due = True
         self._move(now)
@@ -322,7 +329,9 @@ class Agent:
         self._tell(now)
         if self._phase is Phase.ENDED:
             return
-        self._watch.turn(self._sleep(now))
+        patience = self._sleep(now)
+        self._wakes_at = time.monotonic() + patience
+        self._watch.turn(patience)
         while self._signals:
             self._on_signal(self._signals.pop(0), time.monotonic())
         if self._reading is not None and time.monotonic() >= self._reading.until:

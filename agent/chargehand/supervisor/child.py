@@ -348,6 +348,15 @@ class Child:
     def _probed(self) -> bool:
         return self.state is State.STARTING and self._probe is not None
 
+    def paused(self, seconds: float) -> None:
+        """Nobody could hear it for so long: what it had to do until then, it has that much longer for."""
+        self._pinged += seconds
+        self._late_at += seconds
+        if self._overdue_at is not None:
+            self._overdue_at += seconds
+        if self._drained_at is not None:
+            self._drained_at += seconds
+
     def tick(self, now: float) -> None:
         """Whatever time brings."""
         if self.state is State.IDLE and self.may_start and now >= self.due:
@@ -423,7 +432,8 @@ class Child:
         return ChildReport(
             name=self.name,
             kind=self.spec.kind,
-            ready=self.state is State.READY,
+            ready=self.state is State.READY and not (running and said_of("X_CHARGEHAND_BARRED", "")),
+            barred=said_of("X_CHARGEHAND_BARRED", "") if running else "",
             draining=self.state is State.DRAINING,
             has_role=self.spec.has_role,
             role=said_of("X_CHARGEHAND_ROLE", "") if running else "",

@@ -30,6 +30,7 @@ class ChildReport(Struct, frozen=True):
     epoch: str = ""
     holder: str = ""
     redis: str = ""  # why it waits for Redis
+    barred: str = ""  # why it must not serve, though Redis is there
     queued: str = ""
     share: str = ""  # percent of the last minute that an active orchestrator was busy
     behind: str = ""  # seconds that its oldest event had waited, from one on
@@ -114,6 +115,9 @@ def _state(node: NodeReport) -> str:
         return f"drained ({node.drain})"
     late = node.was_ready or node.waited >= node.ready_timeout
     orchestrator = node.orchestrator
+    barred = next((child.barred for child in node.children if child.barred), "")
+    if barred:
+        return f"waiting ({barred})"
     if orchestrator is None:
         redis = next((child.redis for child in node.of_kind("worker") if child.role == "waiting"), "")
         return f"waiting (Redis {redis})" if redis else "working"

@@ -116,8 +116,6 @@ class Worker:
         )
 
     def _cause(self) -> str:
-        if self._heart.refused:
-            return self._heart.refused
         if self._registry.problems:
             return "; ".join(self._registry.problems)
         overdue = self._overdue()
@@ -160,6 +158,7 @@ class Worker:
             self._child.tell(ready=True, load=load, degraded=self._cause())
         elif self._heart.registered or self._heart.refused:
             self._child.reached()
+            self._child.barred(self._heart.refused)
             self._child.tell(
                 ready=True,
                 status=f"working ({self._threads} threads)",
