@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pytest
 
 import chargehand
-from lab.editions import DNF, LATER, NOTE, CannotBuild, Editions, editions, small_package
+from lab.editions import LATER, NOTE, Editions, editions, small_package
 from lab.host import CommandFailed, until
 from lab.node import Node
 from lab.service import CONFIG, UNIT, Service
@@ -51,7 +51,7 @@ note ended
 
 
 class Packages(NamedTuple):
-    """What rpm does on a node, and says."""
+    """What is installed on a node, and what can be."""
 
     node: Node
     editions: Editions
@@ -61,18 +61,13 @@ class Packages(NamedTuple):
         shutil.copy(file, self.node.root / "srv")
         return f"/srv/{file.name}"
 
-    def rpm(self, *words: str, check: bool = True) -> str:
-        # Debian's own rpm warns off by an option that later ones do not have.
-        known = self.node.run("rpm", "--force-debian", "--version", check=False)
-        return self.node.run("rpm", *(["--force-debian"] if known else []), *words, check=check, timeout=120)
-
     def go_to(self, file: Path) -> None:
-        self.rpm("--upgrade", "--oldpackage", self.put(file))
+        self.node.rpm("--upgrade", "--oldpackage", file)
 
     def begin(self, *words: str) -> None:
         """A transaction that may have to wait for what runs. `until_over` when it may end."""
         unit = ("systemd-run", "--quiet", "--unit=transaction", "--remain-after-exit")
-        self.node.run(*unit, *DNF, *words)
+        self.node.run(*unit, "dnf", "--assumeyes", *words)
 
     def until_over(self) -> None:
         until("over", lambda: self.node.show("transaction", "SubState")["SubState"] in {"exited", "failed"}, 60)
@@ -81,7 +76,7 @@ class Packages(NamedTuple):
 
     def differences(self) -> list[str]:
         """What `rpm -V` finds; a package as it was installed has none."""
-        return self.rpm("--verify", "chargehand", check=False).splitlines()
+        return self.node.rpm("--verify", "chargehand", check=False).splitlines()
 
     def answers(self) -> str:
         """The version of the command."""
@@ -89,19 +84,15 @@ class Packages(NamedTuple):
 
 
 @pytest.fixture
-def packages(node: Callable[..., Node]) -> Packages:
+def packages(node: Callable[..., Node], package: Path) -> Packages:
     """A node with all that the package needs, and without it."""
-    try:
-        made = editions(CHECKOUT)
-    except CannotBuild as error:
-        pytest.skip(str(error))
-    return Packages(node(package=False), made)
+    return Packages(node(package=False), editions(CHECKOUT, package))
 
 
 @pytest.fixture
 def service(packages: Packages) -> Service:
     """This package, with a configuration that somebody has edited; the service is not started."""
-    packages.rpm("--install", packages.put(packages.editions.this))
+    packages.node.install(packages.editions.this)
     packages.node.run("sh", "-c", f"echo '# edited' >>{FILE}")
     packages.node.write("/etc/chargehand/conf.d/50-lab.toml", CONFIG, mode=0o640, group="chargehand")
     packages.node.write("/etc/chargehand/blue.toml", '[executor]\nname = "blue"\n', mode=0o640, group="chargehand")
@@ -130,20 +121,21 @@ def _attempts(service: Service, plan: str) -> list[int]:
 
 
 def test_what_is_missing_is_refused_by_name(packages: Packages) -> None:
-    packages.rpm("--erase", "rhel-stub")
+    packages.node.rpm("--erase", "rhel-stub")
     with pytest.raises(CommandFailed) as refused:
-        packages.rpm("--install", packages.put(packages.editions.this))
+        packages.node.install(packages.editions.this)
     rows = (CHECKOUT / "packaging/rpm/provided.txt").read_text(encoding="utf-8").splitlines()
     needed = {row.split()[0] for row in rows if row and not row.startswith("#")}
     for name in needed:
         by_itself = name.startswith("rpmlib(") or name == "config(chargehand)"
         assert by_itself or f"{name} is needed by chargehand-{THIS}-1" in str(refused.value)
-    assert packages.rpm("--query", "chargehand", check=False) == "package chargehand is not installed\n"
+    assert packages.node.rpm("--query", "chargehand", check=False) == "package chargehand is not installed\n"
     assert "chargehand" not in packages.node.read("/etc/passwd")
 
 
 def test_an_install_starts_nothing_and_changes_nothing_later(packages: Packages) -> None:
-    packages.node.run(*DNF, "install", packages.put(packages.editions.this))
+    packages.node.repository(packages.editions.this)
+    packages.node.dnf("install", "chargehand")
     for unit in (UNIT, BLUE, ROOT):
         assert packages.node.systemctl("is-enabled", unit, check=False) == "disabled"
         assert packages.node.systemctl("is-active", unit, check=False) == "inactive"
@@ -158,7 +150,7 @@ def test_an_install_starts_nothing_and_changes_nothing_later(packages: Packages)
     packages.node.systemctl("stop", UNIT)
     assert packages.differences() == []
     there = packages.node.run("find", "/usr/lib/chargehand", "/etc/chargehand").splitlines()
-    assert set(there) <= set(packages.rpm("--query", "--list", "chargehand").splitlines())
+    assert set(there) <= set(packages.node.rpm("--query", "--list", "chargehand").splitlines())
 
 
 def test_an_instance_cannot_have_the_name_of_the_service(service: Service) -> None:
@@ -233,7 +225,7 @@ def test_what_is_stopped_stays_stopped(service: Service, packages: Packages) -> 
 
 
 def test_a_new_default_replaces_only_what_nobody_has_edited(packages: Packages) -> None:
-    packages.rpm("--install", packages.put(packages.editions.this))
+    packages.node.install(packages.editions.this)
     packages.go_to(packages.editions.changed)
     assert NOTE in packages.node.read(FILE)
     packages.go_to(packages.editions.this)
@@ -301,7 +293,7 @@ def test_an_erase_leaves_data_and_nothing_that_runs(service: Service, packages: 
     owners = service.node.run("stat", "--format=%U", "/var/lib/chargehand", "/var/lib/chargehand-blue")
     assert owners.split() == ["chargehand", "chargehand"]
 
-    packages.rpm("--install", packages.put(packages.editions.later))
+    packages.node.install(packages.editions.later)
     service.start()
     assert service.until_ended(plan) == "succeeded"
     assert (_attempts(service, plan), service.notes()) == ([1], ["begun", "ended"])
@@ -327,7 +319,7 @@ def _transactions(service: Service) -> list[str]:
 def test_a_step_installs_a_package_by_dnf(privileged: Service, packages: Packages, tmp_path: Path) -> None:
     small = packages.put(small_package("lab-small", tmp_path))
     before = _running(privileged)
-    plan = privileged.submit("transaction", f"command={' '.join(DNF)} install", f"what={small}")
+    plan = privileged.submit("transaction", "command=dnf --assumeyes install", f"what={small}")
     assert privileged.until_ended(plan) == "succeeded", privileged.node.read("/srv/said")
     assert privileged.node.read("/usr/share/lab-small/here") == "here\n"
     assert _running(privileged) == before
@@ -337,7 +329,7 @@ def test_a_step_that_upgrades_us_ends_before_we_restart(privileged: Service, pac
     agent = privileged.main_pid
     before = {unit: _running(privileged, unit) for unit in (UNIT, ROOT)}
     later = packages.put(packages.editions.later)
-    plan = privileged.submit("transaction", f"command={' '.join(DNF)} upgrade", f"what={later}")
+    plan = privileged.submit("transaction", "command=dnf --assumeyes upgrade", f"what={later}")
 
     privileged.until("the step's end", lambda: len(_transactions(privileged)) == 2, 60)
     privileged.until("another run", lambda: _running(privileged)[0] not in {"", before[UNIT][0]}, 60)
@@ -356,7 +348,7 @@ def test_a_step_that_upgrades_us_ends_before_we_restart(privileged: Service, pac
 
 def test_a_step_that_erases_us_ends_before_we_stop(privileged: Service, packages: Packages) -> None:
     agent = privileged.main_pid
-    privileged.submit("transaction", f"command={' '.join(DNF)} remove", "what=chargehand")
+    privileged.submit("transaction", "command=dnf --assumeyes remove", "what=chargehand")
     privileged.until("erased", lambda: len(_transactions(privileged)) == 2, 60)
     privileged.until("stopped", lambda: privileged["ActiveState"] == "inactive", 60)
     assert _transactions(privileged) == [f"begun {agent}", f"ended {agent}"]

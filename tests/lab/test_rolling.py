@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from lab.editions import DNF, LATER, CannotBuild, editions
+from lab.editions import LATER, editions
 from lab.node import Node
+from lab.redis import Redis
 from lab.service import UNIT, Service
 
 CHECKOUT = Path(__file__).parents[2]
@@ -20,7 +20,7 @@ NOTES = "/var/lib/chargehand/notes"
 
 CONFIG = """\
 [redis]
-url = "redis://node-a:6379/0"
+url = "redis://redis:6379/0"
 
 [actions]
 modules = ["site_actions"]
@@ -35,7 +35,7 @@ from chargehand import Plan, action
 
 @action
 def note(number: int) -> int:
-    time.sleep(0.15)
+    time.sleep(0.25)
     with open("{NOTES}", "a") as file:
         file.write(f"{{number}}\\n")
     return number
@@ -53,23 +53,17 @@ def many(plan: Plan, count: int) -> None:
 
 
 @pytest.fixture
-def services(node: Callable[..., Node]) -> list[Service]:
-    """Three nodes of one executor with this checkout's package; the first is active, and its disk has Redis."""
-    try:
-        made = editions(CHECKOUT)
-    except CannotBuild as error:
-        pytest.skip(str(error))
-    services = [Service(node(name=name, package=False)) for name in ("node-a", "node-b", "node-c")]
+def later(package: Path) -> Path:
+    return editions(CHECKOUT, package).later
+
+
+@pytest.fixture
+def services(node: Callable[..., Node], package: Path, redis: Redis) -> list[Service]:
+    """Three nodes of one executor with this checkout's package; the first is active."""
+    services = [Service(node(name=name)) for name in ("node-a", "node-b", "node-c")]
     for service in services:
-        for package in (made.this, made.later):
-            shutil.copyfile(package, service.node.root / "srv" / package.name)
-        service.node.run(*DNF, "install", f"/srv/{made.this.name}")
         for name, text in (("conf.d/50-lab.toml", CONFIG), ("actions/site_actions.py", ACTIONS)):
             service.node.write(f"/etc/chargehand/{name}", text, mode=0o640, group="chargehand")
-    server = (
-        "exec $(command -v redis-server || command -v valkey-server) --daemonize yes --protected-mode no --dir /srv"
-    )
-    services[0].node.run("sh", "-c", server)
     for service in services:
         service.node.systemctl("enable", "--now", UNIT)
         service.until_whole(role="active" if service is services[0] else "passive")
@@ -100,12 +94,13 @@ def _notes(services: list[Service]) -> list[int]:
     return [int(line) for service in services for line in service.notes()]
 
 
-def test_nothing_is_lost_or_repeated(services: list[Service], record_property: Callable[[str, object], None]) -> None:
+def test_nothing_is_lost_or_repeated(
+    services: list[Service], later: Path, record_property: Callable[[str, object], None]
+) -> None:
     def figure(name: str, value: object) -> None:
         print(f"{name}: {value}")
         record_property(name, value)
 
-    later = editions(CHECKOUT).later
     plan = services[1].submit("many", f"count={STEPS}")
     began = time.monotonic()
     givers = []
@@ -115,13 +110,13 @@ def test_nothing_is_lost_or_repeated(services: list[Service], record_property: C
         role = "active" if _is_active(service) else "passive"
         givers += [service] if role == "active" else []
         at = time.monotonic()
-        service.node.run(*DNF, "upgrade", f"/srv/{later.name}", timeout=180)
+        service.node.dnf("upgrade", later)
         service.until("back", lambda service=service: "workers 1/1" in service.status, 60)
         figure(f"{service.node.name}, {role}: dnf upgrade until back", f"{time.monotonic() - at:.1f} s")
     assert services[0].plan_state(plan) == "running", "the plan was over before the last node was upgraded"
 
     services[0].until("the plan's end", lambda: services[0].plan_state(plan) != "running", 240)
-    figure(f"{STEPS} steps of 0.15 s and three upgrades", f"{time.monotonic() - began:.1f} s")
+    figure(f"{STEPS} steps of 0.25 s and three upgrades", f"{time.monotonic() - began:.1f} s")
     view = json.loads(services[0].node.run("chargehand", "plan", "show", "--json", plan))
     assert view["state"] == "succeeded"
     assert sorted(_notes(services)) == list(range(STEPS))
