@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lab.host import why_not
-from lab.image import SUITES, Suite
+from lab.image import SUITES
 from lab.node import Node
 from lab.redis import Redis
 from lab.session import Lab, LabInUse
@@ -26,25 +26,24 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
-def _suites() -> list[Suite]:
+def _suites() -> list[str]:
     """Those that `CHARGEHAND_LAB_SUITE` names, with commas between; all of them by default."""
-    names = [name for name in os.environ.get("CHARGEHAND_LAB_SUITE", "").split(",") if name] or list(SUITES)
-    unknown = [name for name in names if name not in SUITES]
-    if unknown:
-        raise pytest.UsageError(f"CHARGEHAND_LAB_SUITE: no suite {unknown[0]!r}; there are {', '.join(SUITES)}")
-    return [SUITES[name] for name in names]
+    return [name for name in os.environ.get("CHARGEHAND_LAB_SUITE", "").split(",") if name] or list(SUITES)
 
 
-@pytest.fixture(scope="session", params=_suites(), ids=lambda suite: suite.name)
+@pytest.fixture(scope="session", params=_suites())
 def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
     """On each suite. `CHARGEHAND_LAB_TREE` names another checkout to be built and installed than this one."""
+    if request.param not in SUITES:
+        found = f"CHARGEHAND_LAB_SUITE: no suite {request.param!r}; there are {', '.join(SUITES)}"
+        pytest.fail(found, pytrace=False)
     reason = why_not()
     if reason:
         pytest.skip(reason)
     try:
-        standing = Lab(Path(os.environ.get("CHARGEHAND_LAB_TREE") or _CHECKOUT), request.param)
+        standing = Lab(Path(os.environ.get("CHARGEHAND_LAB_TREE") or _CHECKOUT), SUITES[request.param])
     except LabInUse as error:
-        pytest.fail(str(error))
+        pytest.fail(str(error), pytrace=False)
     with standing:
         if standing.image.why_no_package:
             print(standing.image.why_no_package)

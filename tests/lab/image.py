@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lab import venv
-from lab.host import call, mounts_below, overlay, unmount
+from lab.host import LAB, call, mounts_below, overlay, unmount
 from lab.package import NoPackage, Python, build_package, build_stub, install_rpms, package_sources
 
 __all__ = ["SUITES", "Image", "Suite", "cache_directory"]
@@ -184,7 +184,7 @@ class Image:
         call("chroot", root, "sh", "-ec", _SETTLE, "settle", server)
 
     def _changing(self, lower: list[Path], upper: Path) -> AbstractContextManager[Path]:
-        return overlay(self._scratch / "build", lower, upper, self._cache / "work")
+        return overlay(self._scratch / "build", lower, upper, self._cache / f"work-{LAB}")
 
 
 def _mirror() -> list[str]:
