@@ -301,7 +301,7 @@ class Agent:
         if now > self._wakes_at + _PAUSE:
             # We were frozen, as a whole machine may be: what we did not hear meanwhile, nobody failed to say.
             for child in self.children:
-                child.paused(now - self._wakes_at)
+                child.paused(now, now - self._wakes_at)
         if self._sweeper.sweep(self.children, self._known(), now):
             self._moves_due = True
         self._move(now)

@@ -348,9 +348,9 @@ class Child:
     def _probed(self) -> bool:
         return self.state is State.STARTING and self._probe is not None
 
-    def paused(self, seconds: float) -> None:
-        """Nobody could hear it for so long: what it had to do until then, it has that much longer for."""
-        self._pinged += seconds
+    def paused(self, now: float, seconds: float) -> None:
+        """Nobody could hear it for so long: silence begins anew, and what is timed has that much longer."""
+        self._pinged = now
         self._late_at += seconds
         if self._overdue_at is not None:
             self._overdue_at += seconds
