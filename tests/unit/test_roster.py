@@ -176,7 +176,7 @@ class Node(RuleBasedStateMachine):
             assert move.spec in self.wanted
             serves = any(one.spec.name == move.spec.name and one.state is State.READY for one in self.children)
             if serves and move.spec.overlaps:
-                # One that was on its way before, was wanted no more and is wanted again may be a second: none is started.
+                # A second may have been on its way before, unwanted meanwhile and wanted again: but none is started.
                 assert self._in_replacement() == set(), "one at a time"
             return
         others = [one for one in self.children if one is not child and one.state is not State.STOPPED]
