@@ -117,7 +117,7 @@ class Program:
             self._popen.send_signal(signal.SIGCONT)
             self._popen.terminate()
         try:
-            return self._popen.wait(timeout=20)
+            return self._popen.wait(timeout=40)  # it drains for up to 25 s
         finally:
             self._receiver.close()
 
