@@ -103,6 +103,7 @@ class Agent:
         self._moves_due = True
         self._wakes_at = math.inf  # when the loop turns next by itself
         self._held_back = False
+        self._broken_told = ""
         self._save_at = 0.0
         self._dropped = 0  # bytes of output, when it was looked at last
         self._dropped_until = 0.0  # it is told until then
@@ -504,8 +505,10 @@ class Agent:
             return
         report = self.report()
         broken = self._broken()
-        if broken:
-            self.events.say("agent_broken", reason=broken)
+        if broken != self._broken_told:  # once for each, not with every status
+            self._broken_told = broken
+            if broken:
+                self.events.say("agent_broken", reason=broken)
         was_ready = self._telling.ready
         self._telling.tell(now, report, broken)
         if self._telling.ready and not was_ready:
