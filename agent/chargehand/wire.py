@@ -21,29 +21,44 @@ from msgspec import Raw, Struct
 
 __all__ = [
     "FORMAT",
+    "MAX_EVENT",
     "MAX_INLINE",
     "MAX_INPUT",
     "MAX_OUTPUT",
     "STEPS_A_PART",
+    "WHOLE_PLAN",
+    "Cancelled",
+    "Cascade",
     "Definition",
     "Died",
+    "Ended",
     "Entry",
     "Event",
     "Extra",
     "Failure",
     "Finished",
+    "Halted",
+    "Hook",
+    "Lock",
     "Policy",
+    "Recurring",
     "Result",
     "Resumed",
+    "Retried",
+    "Reverted",
+    "Sent",
     "Skipped",
     "Step",
     "Submitted",
+    "Suspension",
+    "child_id",
     "decode",
     "decode_event",
     "encode",
     "is_newer",
     "read_entry",
     "read_key",
+    "saved_field",
     "step_key",
     "write_entry",
 ]
@@ -52,6 +67,8 @@ FORMAT = 1
 
 MAX_INPUT = 256 * 1024  # bytes of one step's input
 MAX_OUTPUT = 1024 * 1024  # bytes of one step's output
+MAX_EVENT = 64 * 1024  # bytes of one event's data
+WHOLE_PLAN = -1  # stands for a step number where something is about the plan itself
 MAX_INLINE = 64 * 1024  # bytes of a definition that travels in its event; larger ones go in parts
 STEPS_A_PART = 1_000
 
@@ -71,7 +88,12 @@ class Policy(Struct, frozen=True, array_like=True, omit_defaults=True):
     timeout_ms: int = 0  # of one attempt; 0: none
     on_lost: str = "rerun"  # or "pause"
     exclusive: bool = False
-    rescue: str = "pause"  # when a step has failed for good; or "skip", "fail"
+    rescue: str = "pause"  # when a step has failed for good; or "skip", "fail", "revert"
+    limit: int = 0  # most steps of the action that stand at once, over all plans; 0: none
+    rate: tuple[int, int] = (0, 0)  # at most so many begin in so many ms; (0, 0): no limit
+    reboots: bool = False  # it reboots its node: finished by the node's next boot
+    revert: bool = False  # the action has a revert phase, `ACTION:revert`
+    cancels: bool = False  # a suspended step wants to be told ("cancel") before it is cancelled
 
 
 class Step(Struct, frozen=True, array_like=True, omit_defaults=True):
@@ -83,6 +105,21 @@ class Step(Struct, frozen=True, array_like=True, omit_defaults=True):
     node: str | None = None
 
 
+class Lock(Struct, frozen=True, array_like=True, omit_defaults=True):
+    """Something that a plan holds while it is under way; those who want it too wait in order."""
+
+    name: str
+    most: int = 1  # holders at once; 1: exclusive, 0: shared (any number, none of them exclusive)
+
+
+class Hook(Struct, frozen=True, array_like=True, omit_defaults=True):
+    """A step to run, as a plan of its own, when a plan enters one of these states (their letters)."""
+
+    states: str
+    policy: int  # index into the definition's policies
+    input: Raw = Raw(b"{}")
+
+
 class Definition(Struct, frozen=True, omit_defaults=True):
     """An execution plan as submitted: immutable. Large ones carry `parts` > 0 and their steps apart."""
 
@@ -92,6 +129,16 @@ class Definition(Struct, frozen=True, omit_defaults=True):
     steps: list[Step] = []
     parts: int = 0
     by: str = ""  # who submitted it
+    labels: list[str] = []  # what people may look for
+    start_at_ms: int = 0  # not before; ms of Redis' TIME
+    start_before_ms: int = 0  # not started by then: it fails
+    after: list[str] = []  # plans that must have ended before it starts
+    after_failure: str = "fail"  # when one of them ends otherwise than well; or "run"
+    locks: list[Lock] = []
+    busy: str = "wait"  # when a lock is held by another; or "reject"
+    limit: int = 0  # most of its steps that stand at once; 0: as many as there is room for
+    hooks: list[Hook] = []
+    parent: tuple[str, int] | None = None  # the plan and step that started it: told of its end
     format: int = FORMAT
 
 
@@ -101,6 +148,13 @@ class Extra(Struct, frozen=True, omit_defaults=True):
     timeout_ms: int = 0
     exclusive: bool = False
     alone: bool = False  # the worker runs nothing beside it
+    tries: int = 0  # failed tries before this one
+    event: tuple[str, Raw] | None = None  # why a suspended step goes on: the event's name and data
+    saved: bool = False  # it was suspended: what it saved stands under `saved_field(step)` of the plan's outputs
+    generation: int = 0  # how often its sub-plans have all ended
+    children: tuple[int, int, int] | None = None  # with the event "children": sub-plans in all, succeeded, failed
+    output: bool = False  # give it the output that the step has left (revert)
+    boot: str = ""  # boot id of the node when this step, which reboots it, was lost: with another one it has succeeded
 
 
 class Entry(NamedTuple):
@@ -138,16 +192,27 @@ class Failure(Struct, frozen=True, omit_defaults=True):
     ended_ms: int = 0
 
 
-class Submitted(Struct, frozen=True, array_like=True, tag="submit"):
+class Suspension(Struct, frozen=True, array_like=True, omit_defaults=True):
+    """An attempt ended without a result: the step waits for an event. What it saved is in the plan's outputs."""
+
+    wake_ms: int = 0  # from now on; 0: until something happens
+    event: str = "wake"  # the event that it gets then
+    children: int = 0  # sub-plans that it has started: the event "children" comes when all have ended
+
+
+class Submitted(Struct, frozen=True, array_like=True, omit_defaults=True, tag="submit"):
     plan: str
     definition: Raw
+    after: list[str] = []  # as in the definition
 
 
-class Finished(Struct, frozen=True, array_like=True, tag="finish"):
+class Finished(Struct, frozen=True, array_like=True, omit_defaults=True, tag="finish"):
     plan: str
     step: int
     attempt: int
     failure: Failure | None = None
+    suspended: Suspension | None = None
+    children: int = 0  # with a failure: sub-plans that it had started
 
 
 class Died(Struct, frozen=True, array_like=True, tag="died"):
@@ -169,7 +234,91 @@ class Skipped(Struct, frozen=True, array_like=True, tag="skip"):
     by: str = ""
 
 
-Event = Submitted | Finished | Died | Resumed | Skipped
+class Retried(Struct, frozen=True, array_like=True, omit_defaults=True, tag="retry"):
+    """Somebody has a step that failed run again."""
+
+    plan: str
+    step: int
+    by: str = ""
+
+
+class Sent(Struct, frozen=True, array_like=True, omit_defaults=True, tag="event"):
+    """An event for a step. It is kept until the step is suspended, but for an optional one."""
+
+    plan: str
+    step: int
+    name: str
+    data: Raw = Raw(b"null")
+    optional: bool = False  # dropped unless the step is suspended now
+    by: str = ""
+
+
+class Cancelled(Struct, frozen=True, array_like=True, omit_defaults=True, tag="cancel"):
+    """Somebody wants a plan to end: nothing new starts, what runs has `grace_ms` to end by itself."""
+
+    plan: str
+    grace_ms: int = 10_000
+    by: str = ""
+
+
+class Halted(Struct, frozen=True, array_like=True, omit_defaults=True, tag="halt"):
+    """Somebody ends a plan at once and for good, whatever its steps do."""
+
+    plan: str
+    by: str = ""
+
+
+class Reverted(Struct, frozen=True, array_like=True, omit_defaults=True, tag="revert"):
+    """Somebody wants what a plan has done to be undone."""
+
+    plan: str
+    by: str = ""
+
+
+class Ended(Struct, frozen=True, array_like=True, omit_defaults=True, tag="ended"):
+    """Told by the orchestrator to itself: `other` has ended, and `plan` waits for that."""
+
+    plan: str
+    step: int  # that started `other`; WHOLE_PLAN: `plan` starts after `other`
+    other: str
+    state: str  # letter
+
+
+class Cascade(Struct, frozen=True, array_like=True, omit_defaults=True, tag="cascade"):
+    """Told by the orchestrator to itself: cancel the sub-plans of a step, from number `first` on."""
+
+    plan: str
+    step: int
+    generation: int
+    first: int
+    end: int
+    grace_ms: int
+
+
+class Recurring(Struct, frozen=True, array_like=True, omit_defaults=True, tag="recurring"):
+    """Somebody sets, pauses, resumes or removes a recurring plan."""
+
+    name: str
+    what: str  # set, pause, resume, remove
+    record: Raw = Raw(b"null")  # to set: a `Repeat`
+    by: str = ""
+
+
+Event = (
+    Submitted
+    | Finished
+    | Died
+    | Resumed
+    | Skipped
+    | Retried
+    | Sent
+    | Cancelled
+    | Halted
+    | Reverted
+    | Ended
+    | Cascade
+    | Recurring
+)
 
 _event_decoder = msgspec.json.Decoder(Event)
 _body_decoder = msgspec.json.Decoder(list[Raw])
@@ -213,6 +362,16 @@ def step_key(plan: str, step: int, attempt: int) -> str:
 def read_key(key: str) -> tuple[str, int, int]:
     plan, step, attempt = key.rsplit("/", 2)
     return plan, int(step), int(attempt)
+
+
+def saved_field(step: int) -> str:
+    """Where a suspended step's saved state stands among its plan's outputs."""
+    return f"saved {step}"
+
+
+def child_id(plan: str, step: int, number: int, generation: int = 0) -> str:
+    """The plan id of a step's sub-plan: the same one whenever the step starts it."""
+    return f"{plan}.{step}.{number}" if not generation else f"{plan}.{step}.{number}.{generation}"
 
 
 def write_entry(key: str, action: str, given: bytes | Raw, extra: Extra | None, *, suspect: bool) -> bytes:
