@@ -25,10 +25,13 @@ from chargehand.actions import Action
 from chargehand.config.settings import Settings
 from chargehand.plan.life import ENDED, PlanState
 from chargehand.planner import Plan
+from chargehand.store import plans as reading
 from chargehand.store import submission
 from chargehand.store.connection import Dialer, Full, Line, Unavailable
 from chargehand.store.keys import Keys
-from chargehand.store.submission import PlanView, Prepared
+from chargehand.store.plans import PlanView
+from chargehand.store.submission import Prepared
+from chargehand.wire import Resumed, Skipped
 
 __all__ = ["Client", "SubmitRefused", "WaitTimeout", "plan_id"]
 
@@ -165,10 +168,10 @@ class Client:
 
     def read(self, plan: str, *, steps: bool = True) -> PlanView | None:
         """All about a plan; None when there is none of that id."""
-        return self._ask(lambda line: submission.read_plan(line, self._keys, plan, steps=steps))
+        return self._ask(lambda line: reading.read_plan(line, self._keys, plan, steps=steps))
 
     def list(self, *, state: str | None = None, most: int = 50) -> list[PlanView]:
-        return self._ask(lambda line: submission.listing(line, self._keys, state=state, most=most))
+        return self._ask(lambda line: reading.listing(line, self._keys, state=state, most=most))
 
     def export(
         self, states: Iterable[PlanState], *, since_ms: int = 0, until_ms: int | None = None
@@ -181,8 +184,8 @@ class Client:
         try:
             for state in states:
                 until = until_ms if until_ms is not None else int(time.time() * 1000) + 60_000
-                for plan in submission.in_state(line, self._keys, state, since_ms, until):
-                    view = submission.read_plan(line, self._keys, plan)
+                for plan in reading.in_state(line, self._keys, state, since_ms, until):
+                    view = reading.read_plan(line, self._keys, plan)
                     if view is not None:  # it may have gone meanwhile
                         yield view
         finally:
@@ -190,12 +193,11 @@ class Client:
 
     def resume(self, plan: str) -> None:
         """Run the failed steps of a paused plan again."""
-        submission.resume(self._connected(), self._keys, plan, self._by)
+        submission.ask(self._connected(), self._keys, Resumed(plan, self._by))
 
     def skip(self, plan: str, steps: Iterable[int]) -> None:
         """Let a paused plan go on without these steps, which failed."""
-        for step in steps:
-            submission.skip(self._connected(), self._keys, plan, step, self._by)
+        submission.ask(self._connected(), self._keys, *(Skipped(plan, step, self._by) for step in steps))
 
     def output(self, plan: str, step: int = -1) -> Any:
         """The output of a step (default: the last one). Raises `LookupError` when there is none."""

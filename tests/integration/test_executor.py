@@ -16,7 +16,7 @@ from chargehand.planner import Plan
 from chargehand.registry import load_actions
 from chargehand.store.keys import Keys
 from chargehand.store.lease import report_death
-from chargehand.store.submission import PlanView
+from chargehand.store.plans import PlanView
 from support.programs import Program, until, write_config
 from support.server import Server
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from chargehand.client import Client
     from chargehand.demo.stage import Stage
-    from chargehand.store.submission import PlanView
+    from chargehand.store.plans import PlanView
 
 __all__ = ["demo"]
 

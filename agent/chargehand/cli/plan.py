@@ -14,7 +14,7 @@ from chargehand.cli.errors import CliError
 from chargehand.cli.options import config_option, json_option, print_json, reachable
 
 if TYPE_CHECKING:
-    from chargehand.store.submission import PlanView, StepView
+    from chargehand.store.plans import PlanView, StepView
 
 __all__ = ["failures", "plan"]
 

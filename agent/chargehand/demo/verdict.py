@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from chargehand.store.submission import PlanView
+from chargehand.store.plans import PlanView
 
 __all__ = ["Finding", "judge"]
 
