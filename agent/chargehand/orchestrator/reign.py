@@ -6,6 +6,7 @@ next read travel together, so an event costs two round trips from its arrival to
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from chargehand.store.connection import Command, Full, Line, Unavailable, bootti
 from chargehand.store.keys import Keys
 from chargehand.store.lease import Held
 from chargehand.store.ledger import PURGE, Ledger
+from chargehand.store.load import PUBLISH_EVERY, measure, publish
 from chargehand.store.membership import BEAT_EVERY, SILENT_MS
 from chargehand.store.scripts import RENEW
 from chargehand.wire import Died, Event, Finished, Submitted
@@ -75,6 +77,7 @@ class Reign:
             chr(PlanState.REJECTED): round(retention.rejected * 1000),
         }
         self._purge_at = 0.0
+        self._publish_at = 0.0
         self.load = Load(boottime())
         self.behind_ms = 0  # how long the oldest event had waited when it was read, at most since it was told last
         self._ttl = ttl
@@ -106,6 +109,7 @@ class Reign:
         self._tend(self._line, None)
         self._renew()
         self._purge()
+        self._publish()
         self.load.turned(boottime())
         events = list(self._backlog)
         due = self._due()
@@ -134,6 +138,16 @@ class Reign:
         if expired:
             self._commit(Commit(purged=expired), read_on=False)
             log.debug("purged %d plans", len(expired))
+
+    def _publish(self) -> None:
+        """Tell clients that choose among executors how busy this one is."""
+        now = boottime()
+        if now < self._publish_at:
+            return
+        self._publish_at = now + PUBLISH_EVERY
+        load = measure(self._line, self._keys, share=self.load.percent or 0)
+        with contextlib.suppress(Full):  # it gets nothing new then, which is right: what is there drains
+            publish(self._line, self._keys, self._held.token, load)
 
     # -- gathering --------------------------------------------------------------------------------
 
@@ -164,7 +178,9 @@ class Reign:
     def _read(self) -> Command:
         """The next read; it blocks until there is something else to do."""
         now = boottime()
-        until = min(now + _IDLE, self._renewed + self._renew_every, max(self._round_at, now))
+        until = min(
+            now + _IDLE, self._renewed + self._renew_every, max(self._round_at, now), max(self._publish_at, now)
+        )
         if self._next_timer is not None:
             until = min(until, now + (self._next_timer - self._hearing.redis_ms(now)) / 1000)
         block = None if self._director.eager or until <= now else max(1, round((until - now) * 1000))
@@ -223,7 +239,7 @@ class Reign:
             raise Deposed("the lease ran out or is another's")
         self._extend(before)
         if answer[2] != self._seq:
-            raise Forget(f"the data is at commit {answer[2]}, not at {self._seq}: it went back in time")
+            raise Forget(_not_at(answer[2], self._seq))
 
     def _extend(self, before: float) -> None:
         self._held.extend(before, self._ttl)
@@ -264,8 +280,13 @@ class Reign:
         if word == "LAPSED":
             raise Deposed("the lease ran out before a commit")
         if word == "DIVERGED":
-            raise Forget(f"the data is at commit {detail}, not at {self._seq}: it went back in time")
+            raise Forget(_not_at(int(detail), self._seq))
         raise Forget(f"{detail} changed while it was decided on", careful=True)
+
+
+def _not_at(found: int, expected: int) -> str:
+    why = "it went back in time" if found < expected else "a client has withdrawn a plan, or it went back in time"
+    return f"the data is at commit {found}, not at {expected}: {why}"
 
 
 def _log(events: list[Event | None], announced: dict[str, str]) -> None:

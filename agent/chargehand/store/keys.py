@@ -17,6 +17,7 @@ class Keys:
     timers    sorted set: timer -> due, ms of Redis' TIME
     members   hash: incarnation -> who it is and how busy, JSON
     beats     sorted set: incarnation -> its last heartbeat, ms of Redis' TIME
+    load      hash: `record`, how busy the executor is, JSON; `at`, ms of Redis' TIME: about once a second
     strange   list: events that this version cannot read, kept for people (the last 1,000)
     """
 
@@ -31,6 +32,7 @@ class Keys:
         self.timers = p + "timers"
         self.members = p + "members"
         self.beats = p + "beats"
+        self.load = p + "load"
         self.strange = p + "strange"
         self.lease_channel = p + "released"
 
@@ -61,6 +63,10 @@ class Keys:
     def parts(self, plan: str) -> str:
         """list, expires: parts of a definition under way to being submitted."""
         return f"{self.prefix}parts:{plan}"
+
+    def moving(self, plan: str) -> str:
+        """list, expires: the executor that a withdrawn plan goes to, then as `plan` until it is there."""
+        return f"{self.prefix}moving:{plan}"
 
     def states(self, plan: str) -> str:
         """string: one byte for the plan, then one a step. It exists once the plan is accepted."""

@@ -47,6 +47,7 @@ _TRIALS = (
     "ZRANGE K 0 0",
     "ZRANGEBYSCORE K 0 1",
     "XADD K * f 1",
+    "XDEL K 0-1",
     "XLEN K",
     "XREAD COUNT 1 STREAMS K 0",
     "XTRIM K MINID 1",

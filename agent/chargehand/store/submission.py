@@ -40,6 +40,7 @@ class Meta(Struct, omit_defaults=True):
 
     by: str = ""
     submitted_ms: int = 0  # the client's wall clock
+    pinned: bool = False  # to this executor: no client moves it to another
 
 
 class Prepared(NamedTuple):
@@ -52,9 +53,9 @@ class Prepared(NamedTuple):
     after: list[str]  # plans that it starts after
 
 
-def prepare(plan: str, definition: Definition, *, submitted_ms: int) -> Prepared:
+def prepare(plan: str, definition: Definition, *, submitted_ms: int, pinned: bool = False) -> Prepared:
     """Encode a plan. One that is too large for its event is cut into parts."""
-    meta = encode(Meta(definition.by, submitted_ms))
+    meta = encode(Meta(definition.by, submitted_ms, pinned))
     steps = definition.steps
     bare = msgspec.structs.replace(definition, by="")
     whole = encode(bare)

@@ -1,0 +1,69 @@
+"""How busy an executor is: its active orchestrator publishes it, clients that know several executors choose by it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+
+from chargehand.plan.routing import Load
+from chargehand.store.connection import Line
+from chargehand.store.keys import Keys
+from chargehand.store.membership import Member
+from chargehand.store.scripts import LOAD
+from chargehand.wire import encode
+
+__all__ = ["PUBLISH_EVERY", "Published", "measure", "publish", "read_load"]
+
+PUBLISH_EVERY = 1.0  # seconds
+
+_member_decoder = msgspec.json.Decoder(Member)
+_load_decoder = msgspec.json.Decoder(Load)
+
+
+class Published(NamedTuple):
+    load: Load
+    at_ms: int  # when it was written, Redis' TIME
+    now_ms: int  # when it was read, Redis' TIME
+
+
+def measure(line: Line, keys: Keys, *, share: int) -> Load:
+    """The load now. `share`: percent of its time that the orchestrator is busy."""
+    members = line.call("HGETALL", keys.members)
+    workers: list[str] = []
+    queues: set[str] = set()
+    threads = 0
+    for incarnation, record in zip(members[::2], members[1::2], strict=True):
+        member = _member_decoder.decode(record)
+        if member.kind == "worker":
+            workers.append(incarnation.decode())
+            queues.update(member.queues)
+            threads += member.threads
+    names = sorted(queues)
+    inbox, *counts = line.batch(
+        [
+            ("XLEN", keys.inbox),
+            *(("LLEN", keys.queue(queue)) for queue in names),
+            *(("LLEN", keys.alone(queue)) for queue in names),
+            *(("HLEN", keys.own(worker)) for worker in workers),
+        ]
+    )
+    queued, owned = counts[: 2 * len(names)], counts[2 * len(names) :]
+    return Load(inbox + sum(queued), sum(owned), threads, share)
+
+
+def publish(line: Line, keys: Keys, token: str, load: Load) -> None:
+    """Write it under the holder's token; without effect when that is another's by now."""
+    line.call(*LOAD([keys.fence, keys.load], token, encode(load)))
+
+
+def read_load(line: Line, keys: Keys) -> Published | None:
+    """The latest record; None when there never was one, or it is of a format that we cannot read."""
+    time, (record, at) = line.batch([("TIME",), ("HMGET", keys.load, "record", "at")])
+    if record is None or at is None:
+        return None
+    try:
+        load = _load_decoder.decode(record)
+    except msgspec.MsgspecError:
+        return None
+    return Published(load, int(at), int(time[0]) * 1000 + int(time[1]) // 1000)

@@ -1,0 +1,87 @@
+"""Moving a plan from one executor to another, in steps that anybody can repeat.
+
+    withdraw    at the first one: its event leaves the inbox, its content and where it goes to stand under `moving`
+    submit      at the other one, under the same id
+    arrived     at the first one: the content goes, the name of the other stays for a day
+
+A client that dies in between leaves the plan under `moving`: whoever asks for it next brings it to the executor that
+is named there, and to no other one, so that two who do so make one plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from chargehand.store.connection import Line
+from chargehand.store.keys import Keys
+from chargehand.store.scripts import WITHDRAW
+from chargehand.store.submission import Meta, Prepared
+from chargehand.wire import Definition
+
+__all__ = ["Moving", "Place", "arrived", "is_bound", "pending", "read_moving", "where", "withdraw"]
+
+_ON_ITS_WAY = 7 * 86_400  # seconds that the content is kept when nobody brings it on
+_FORWARD = 86_400  # seconds that the name of the other executor is kept
+
+
+class Place(NamedTuple):
+    """What an executor knows of a plan id."""
+
+    here: bool
+    moving_to: str | None  # the executor that it was withdrawn for
+
+
+class Moving(NamedTuple):
+    to: str
+    plan: Prepared | None  # None: it is there
+
+
+def withdraw(line: Line, keys: Keys, plans: Mapping[str, str]) -> dict[str, str]:
+    """Take plans back. `plans`: id -> the executor that it goes to. A word for each: see withdraw.lua."""
+    names = [keys.head, keys.inbox, keys.pending]
+    arguments: list[str | int] = [_ON_ITS_WAY]
+    for plan, executor in plans.items():
+        names += (keys.plan(plan), keys.states(plan), keys.moving(plan))
+        arguments += (plan, executor)
+    words = line.call(*WITHDRAW(names, *arguments))
+    return {plan: word.decode() for plan, word in zip(plans, words, strict=True)}
+
+
+def arrived(line: Line, keys: Keys, plan: str) -> None:
+    """The other executor has it."""
+    line.batch([("LTRIM", keys.moving(plan), 0, 0), ("EXPIRE", keys.moving(plan), _FORWARD)])
+
+
+def where(line: Line, keys: Keys, plan: str) -> Place:
+    here, to = line.batch([("EXISTS", keys.plan(plan)), ("LINDEX", keys.moving(plan), 0)])
+    return Place(bool(here), to.decode() if to is not None else None)
+
+
+def pending(line: Line, keys: Keys) -> set[str]:
+    """The plans that its orchestrator has not accepted."""
+    return {plan.decode() for plan in line.call("HKEYS", keys.pending)}
+
+
+def is_bound(line: Line, keys: Keys, plan: str) -> bool:
+    """True when a plan cannot leave: it was aimed at this executor, or belongs to other plans that are here."""
+    found = line.call("LRANGE", keys.plan(plan), 0, 1)
+    if not found:
+        return False
+    definition = msgspec.json.decode(found[0], type=Definition)
+    return bool(definition.after) or definition.parent is not None or msgspec.json.decode(found[1], type=Meta).pinned
+
+
+def read_moving(line: Line, keys: Keys, plan: str) -> Moving | None:
+    """A plan that was withdrawn here; None when it was not."""
+    found = line.call("LRANGE", keys.moving(plan), 0, -1)
+    return Moving(found[0].decode(), _prepared(plan, found[1:])) if found else None
+
+
+def _prepared(plan: str, content: list[bytes]) -> Prepared | None:
+    if not content:
+        return None
+    definition, meta, *parts = content
+    return Prepared(plan, definition, meta, parts, msgspec.json.decode(definition, type=Definition).after)
