@@ -81,15 +81,15 @@ class Router:
             return self._chance.choice(fresh) if fresh else None
         weights = [self._heard[name].load.threads for name in able]
         drawn = self._chance.choices(able, weights, k=2)
-        chosen = min(drawn, key=lambda name: self._pressure(name, steps))
+        chosen = min(drawn, key=self._pressure)
         self._heard[chosen].sent += steps
         return chosen
 
-    def _pressure(self, name: str, steps: int) -> tuple[bool, float]:
-        """What to be small of: first whether it is saturated, then steps a thread with the plan counted in."""
+    def _pressure(self, name: str) -> tuple[bool, float]:
+        """What to be small of: first whether it is saturated, then the steps a thread."""
         heard = self._heard[name]
         load = heard.load
-        return load.share > SATURATED, (load.backlog + load.busy + heard.sent + steps) / load.threads
+        return load.share > SATURATED, (load.backlog + load.busy + heard.sent) / load.threads
 
 
 def home_order(names: Sequence[str], key: str) -> list[str]:
