@@ -20,31 +20,43 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from chargehand.actions import Action, Retry, StepInfo, action, current_step
+    from chargehand.actions import Action, action
     from chargehand.client import Client
+    from chargehand.context import Cancelled, Children, StepContext, Unretriable, current_step
+    from chargehand.options import Lock, Retry, shared
     from chargehand.planner import Output, Plan
 
 __all__ = [
     "Action",
+    "Cancelled",
+    "Children",
     "Client",
+    "Lock",
     "Output",
     "Plan",
     "Retry",
-    "StepInfo",
+    "StepContext",
+    "Unretriable",
     "__version__",
     "action",
     "current_step",
+    "shared",
 ]
 
 _HOME = {
     "Action": "actions",
+    "Cancelled": "context",
+    "Children": "context",
     "Client": "client",
+    "Lock": "options",
     "Output": "planner",
     "Plan": "planner",
-    "Retry": "actions",
-    "StepInfo": "actions",
+    "Retry": "options",
+    "StepContext": "context",
+    "Unretriable": "context",
     "action": "actions",
-    "current_step": "actions",
+    "current_step": "context",
+    "shared": "options",
 }
 
 

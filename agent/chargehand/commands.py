@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any
 
-from chargehand.actions import Action, BadInput
+from chargehand.actions import Action, BadInput, Retry
 from chargehand.config.parameters import value_fault
 from chargehand.config.settings import ActionSettings, Parameter
-from chargehand.wire import Policy
 
 __all__ = ["CommandAction"]
 
@@ -20,22 +20,21 @@ class CommandAction(Action[..., Any]):
     """`argv` with each `{name}` replaced by the parameter's value, within one argument: never split, never quoted."""
 
     def __init__(self, settings: ActionSettings) -> None:
-        super().__init__(_not_python, name=settings.name, queue=settings.queue, privileged=settings.privileged)
         retry = settings.retry
-        self.settings = settings
-        self.policy = Policy(
-            action=settings.name,
+        super().__init__(
+            _not_python,
+            name=settings.name,
             queue=settings.queue,
-            attempts=retry.attempts,
-            backoff_ms=round(retry.backoff * 1000),
-            max_backoff_ms=round(retry.max_backoff * 1000),
-            timeout_ms=round((settings.timeout or 0) * 1000),
+            timeout=settings.timeout,
+            retry=Retry(retry.attempts, retry.backoff, retry.max_backoff),
             on_lost=settings.on_lost,
             exclusive=settings.exclusive,
+            privileged=settings.privileged,
             rescue=settings.rescue,
         )
+        self.settings = settings
 
-    @property
+    @cached_property
     def plans(self) -> bool:
         return False
 

@@ -1,4 +1,4 @@
-"""Durations and sizes as people write them: a number and its unit, and nothing else."""
+"""Durations, sizes and rates as people write them: a number and its unit, and nothing else."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import re
 
 from chargehand.config.settings import Duration, Size
 
-__all__ = ["format_duration", "format_size", "parse_duration", "parse_size"]
+__all__ = ["format_duration", "format_size", "parse_duration", "parse_rate", "parse_size"]
 
 #: Smallest first: formatting takes the largest unit that leaves a whole number. In microseconds, so that
 #: every step is exact.
 _MICROSECONDS = {"ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
 _BYTES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
+_RATE = re.compile(r"\s*([0-9]+)\s*/\s*(ms|s|m|h|d)\s*")
 _QUANTITY = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]+)\s*")
 
 # Limits keep every value within 2**53, where a float still counts by ones, and far above any real use.
@@ -39,6 +40,14 @@ def parse_size(text: str) -> Size:
     if count > _LARGEST:
         raise ValueError(f"{text!r} is too large; at most 4096TiB")
     return Size(round(count))
+
+
+def parse_rate(text: str) -> tuple[int, int]:
+    """How many in how many ms: of `10/s`, `100/m`. Raises `ValueError`, saying what would do."""
+    found = _RATE.fullmatch(text)
+    if found is None or not int(found[1]):
+        raise ValueError(f'{text!r} is no rate; write a count, "/" and one of ms, s, m, h, d, like "10/s"')
+    return int(found[1]), _MICROSECONDS[found[2]] // 1_000
 
 
 def format_duration(value: float) -> str:
