@@ -18,6 +18,7 @@ from chargehand.config.plain import from_builtins, to_builtins
 from chargehand.config.settings import (
     ActionSettings,
     Duration,
+    ExecutorAddress,
     Limits,
     LogPattern,
     Parameter,
@@ -290,6 +291,24 @@ def test_files_merge_in_name_order(write: Write) -> None:
     assert origins["child.one.role.active"] == "site.toml:19"
     assert origins["child.one.role.passive"] == "1.toml:8"
     assert "executor.name" not in origins
+
+
+def test_executors_merge_by_name_and_are_on_the_redis_of_the_node_without_a_url(write: Write) -> None:
+    found = load(
+        write(
+            "redis.url = 'redis://a'\n[[executors]]\nname = 'east'\n[[executors]]\nname = 'west'\nurl = 'redis://b'",
+            "[[executors]]\nname = 'west'\ntimeout = '2s'\n[[executors]]\nname = 'east'\nenabled = false",
+            "[[executors]]\nname = 'north'\nurl = 'rediss://c'\nca_file = '/ca'",
+        )
+    ).settings
+    assert found.executors == [
+        ExecutorAddress("west", "redis://b", timeout=Duration(2)),
+        ExecutorAddress("north", "rediss://c", ca_file="/ca"),
+    ]
+
+
+def test_the_nodes_own_executor_needs_no_url_beside_an_embedded_server(write: Write) -> None:
+    assert load(write("[[executors]]\nname = 'default'")).settings.executors == [ExecutorAddress("default")]
 
 
 @pytest.mark.parametrize(

@@ -164,6 +164,20 @@ ONE_PROBLEM = {
     "redis.url = 'rediss://a'\nredis.key_file = '/key'": "2: redis.key_file: a key without its certificate",
     "redis.url = 'redis://a'\nredis.sentinel_username = 'b'": "2: redis.sentinel_username: set, with a url of re",
     "redis.url = 'redis://a'\nredis.password_file = 'x'": "2: redis.password_file: found a string (not shown); e",
+    # several executors
+    "[executors]\nname = 'a'": "1: executors: found a table; expected [[executors]] above the keys of each",
+    "[[executors]]\nurl = 'redis://a'": "1: executors: no name; expected a name for each executor, as a string",
+    "[[executors]]\nname = 'a b'\nurl = 'redis://a'": '2: executors "a b": name: found "a b" (a string); expected a',
+    "[[executors]]\nname = 'a'\nurl = 'http://a'": '3: executors "a": url: scheme "http"; expected one of redis://',
+    "[[executors]]\nname = 'a'\nurl = 'redis://u@a'\nusername = 'u'": '3: executors "a": url: a user name in the URL '
+    "and in username; expected it in username alone",
+    "[[executors]]\nname = 'a'": '1: executors "a": url: is missing; expected a url (the embedded server of this node '
+    'has its own executor only, "default")',
+    "redis.url = 'redis://a'\n[[executors]]\nname = 'a'\nca_file = '/ca'": '4: executors "a": ca_file: set, with no url',
+    "[[executors]]\nname = 'a'\nurl = 'redis://a'\ntimeout = '0s'": '4: executors "a": timeout: 0s; expected at least',
+    "[[executors]]\nname = 'a'\nhost = 'b'": '3: executors "a": host: unknown key (host, port and database are in url,',
+    "[[executors]]\nname = 'a'\nurl = 'redis://a'\npassword = 'b'": '4: executors "a": password: unknown key (put the '
+    "password into a file of its own and name that in password_file)",
 }
 
 
@@ -323,6 +337,9 @@ def test_one_mistake_hides_no_other(write: Write, text: str, places: list[str]) 
         "redis.password_file = 'hunter2'\nredis.url = 'redis://a'",
         "redis.sentinel_password_file = ['hunter2']",
         "node.name = 'redis://:hunter2@a'",
+        "[[executors]]\nname = 'a'\nurl = 'redis://:hunter2@a'",
+        "[[executors]]\nname = 'a'\nurl = ['user:hunter2@a']",
+        "[[executors]]\nname = 'a'\nurl = 'user:hunter2@a'\ntimeout = 'user:hunter2@a'",
         "[[action]]\nname = 'a'\nargv = ['x']\nenv.SECRET = ['hunter2']",
         "[[child]]\nname = 'a'\nargv = ['x']\nenv.SECRET = ['hunter2']",
         "[[child]]\nname = 'a'\nargv = ['x']\nenv.'A=B' = 'hunter2'",

@@ -180,6 +180,7 @@ def _add(merged: Merged, path: Path, data: dict[str, Any], lines: dict[KeyPath, 
 
 
 def _add_named(merged: Merged, path: Path, key: str, items: list[dict[str, Any]], lines: dict[KeyPath, int]) -> None:
+    one = key.removesuffix("s")  # what one of them is called
     known = merged.data.setdefault(key, {})
     merged.origins.setdefault((key,), (path, lines.get((key,))))
     seen: dict[str, int | None] = {}
@@ -190,7 +191,7 @@ def _add_named(merged: Merged, path: Path, key: str, items: list[dict[str, Any]]
         if not isinstance(name, str):
             found = "no name" if name is None else f"found {shown((key, 'name'), name)} as name"
             line = lines.get((*at, "name"), line)
-            merged.problems.append(Problem(path, line, (key,), found, f"a name for each {key}, as a string"))
+            merged.problems.append(Problem(path, line, (key,), found, f"a name for each {one}, as a string"))
             continue
         if name in seen:
             merged.problems.append(
@@ -198,7 +199,7 @@ def _add_named(merged: Merged, path: Path, key: str, items: list[dict[str, Any]]
                     path,
                     line,
                     (key, name),
-                    f"a second {key} of this name in this file (the first: line {seen[name]})",
+                    f"a second {one} of this name in this file (the first: line {seen[name]})",
                     "names that differ",
                     "a later file may name one again, to change it",
                 )

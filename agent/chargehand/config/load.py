@@ -80,14 +80,17 @@ def directories(main: Path) -> dict[str, str]:
 _HINTS = typing.get_type_hints(Settings, include_extras=True)
 
 _NAME_IT = "set node.name"
-_URL: KeyPath = ("redis", "url")
-_MEANT: dict[KeyPath, KeyPath] = {("redis", "host"): _URL, ("redis", "port"): _URL, ("redis", "db"): _URL}
-_ADVICE: dict[KeyPath, str] = {
-    ("redis", "password"): "put the password into a file of its own and name that in redis.password_file",
-    ("redis", "sentinel_password"): "put the password into a file of its own and name that in sentinel_password_file",
-    ("redis", "host"): 'host, port and database are in redis.url, like "redis://HOST:6379/0"',
-    ("redis", "port"): 'host, port and database are in redis.url, like "redis://HOST:6379/0"',
-    ("redis", "db"): 'host, port and database are in redis.url, like "redis://HOST:6379/0"',
+
+#: Of a connection: keys that people try -> the one that they mean, and what to do instead.
+_CONNECTIONS = ("redis", "executors")
+_MEANT = {"host": "url", "port": "url", "db": "url"}
+_IN_THE_URL = 'host, port and database are in {}url, like "redis://HOST:6379/0"'
+_ADVICE = {
+    "password": "put the password into a file of its own and name that in {}password_file",
+    "sentinel_password": "put the password into a file of its own and name that in sentinel_password_file",
+    "host": _IN_THE_URL,
+    "port": _IN_THE_URL,
+    "db": _IN_THE_URL,
 }
 
 _UNIONS = {typing.Union, types.UnionType}
@@ -199,8 +202,10 @@ def _problem(key: KeyPath, found: str, expected: str, merged: Merged, advice: st
 
 
 def _unknown(key: KeyPath, known: dict[str, Any], merged: Merged) -> Problem:
-    if key in _ADVICE:
-        return _problem(key, "unknown key", "", merged, _ADVICE[key])._replace(meant=_MEANT.get(key, ()))
+    if key[0] in _CONNECTIONS and key[-1] in _ADVICE:
+        advice = _ADVICE[key[-1]].format("redis." if key[0] == "redis" else "")
+        meant = (*key[:-1], _MEANT[key[-1]]) if key[-1] in _MEANT else ()
+        return _problem(key, "unknown key", "", merged, advice)._replace(meant=meant)
     close = _nearest(key[-1], known)
     if close is None:
         return _problem(key, "unknown key", f"one of {', '.join(sorted(known))}", merged)

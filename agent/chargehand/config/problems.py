@@ -11,10 +11,11 @@ __all__ = ["NAMED", "ConfigError", "KeyPath", "Problem", "absolute", "masked", "
 KeyPath = tuple[str, ...]
 
 #: Arrays of tables whose items have a name: they merge by it, and stand in a key path with it.
-NAMED = ("worker", "action", "child")
+NAMED = ("executors", "worker", "action", "child")
 
 #: Where people put a password by mistake, in place of the path of its file: never repeated.
 _UNSHOWN = ("password_file", "sentinel_password_file")
+_CONNECTIONS = ("redis", "executors")
 _KINDS = {str: "a string", bool: "a boolean", int: "an integer", float: "a number", list: "a list", dict: "a table"}
 _MOST = 60  # characters of a value in a message
 
@@ -79,9 +80,9 @@ def shown(key: KeyPath, value: Any) -> str:
     if key[-1] in _UNSHOWN or key[2:3] == ("env",) or key[:2] == ("orchestrator", "env"):
         return f"{kind} (not shown)"
     if isinstance(value, list | dict):
-        return kind if key[0] == "redis" else f"{kind} of {len(value)}"
+        return kind if key[0] in _CONNECTIONS else f"{kind} of {len(value)}"
     if isinstance(value, str):
-        text = f'"{masked(value) if key[0] == "redis" or "://" in value else value}"'
+        text = f'"{masked(value) if key[0] in _CONNECTIONS or "://" in value else value}"'
     else:
         text = str(value).lower() if isinstance(value, bool) else str(value)
     return f"{text if len(text) <= _MOST else text[: _MOST - 3] + '...'} ({kind})"

@@ -14,6 +14,7 @@ from chargehand.config.settings import (
     ActionSettings,
     ActionsSettings,
     AgentSettings,
+    ExecutorAddress,
     RedisSettings,
     Settings,
 )
@@ -35,19 +36,20 @@ _INPUTS: dict[KeyPath, tuple[KeyPath, ...]] = {
     ("worker",): (("worker",), ("child",), ("orchestrator", "enabled")),
     ("orchestrator", "lease"): _TIMERS,
     ("redis", "timeout"): _TIMERS,
-    ("redis", "url"): (("redis", "url"), ("redis", "username")),
-    ("redis", "key_file"): (("redis", "key_file"), ("redis", "cert_file"), ("redis", "url")),
     **{
-        ("redis", name): (("redis", name), ("redis", "url"))
-        for name in (
-            "embedded",
-            "username",
-            "password_file",
-            "sentinel_username",
-            "sentinel_password_file",
-            "ca_file",
-            "cert_file",
-        )
+        (*where, key): tuple((*where, name) for name in (key, *beside))
+        for where in (("redis",), ("executors", "*"))
+        for key, beside in {
+            "url": ("username",),
+            "embedded": ("url",),
+            "username": ("url",),
+            "password_file": ("url",),
+            "sentinel_username": ("url",),
+            "sentinel_password_file": ("url",),
+            "ca_file": ("url",),
+            "cert_file": ("url",),
+            "key_file": ("cert_file", "url"),
+        }.items()
     },
     ("action", "*", "argv"): _COMMAND,
     ("action", "*", "params"): _COMMAND,
@@ -76,6 +78,8 @@ def inputs_of(key: KeyPath) -> list[KeyPath]:
 
 def broken_rules(settings: Settings) -> Iterator[Problem]:
     yield from _redis(settings.redis)
+    for executor in settings.executors:
+        yield from _executor(executor, settings)
     yield from _orchestrator(settings)
     yield from _agent(settings.agent)
     if not settings.worker and not settings.child and not settings.orchestrator.enabled:
@@ -87,34 +91,51 @@ def broken_rules(settings: Settings) -> Iterator[Problem]:
     yield from privileged_faults(settings)
 
 
+#: Keys that need a url, and of which scheme.
+_NEEDS: tuple[tuple[tuple[str, ...], set[str], str], ...] = (
+    (("ca_file", "cert_file", "key_file"), {"rediss"}, "a url of rediss://"),
+    (("sentinel_username", "sentinel_password_file"), {"redis+sentinel"}, "a url of redis+sentinel://"),
+    (("username", "password_file"), {"redis", "rediss", "unix", "redis+sentinel"}, "a url"),
+)
+
+
 def _redis(redis: RedisSettings) -> Iterator[Problem]:
-    if redis.url is not None:
-        for fault in url_faults(redis.url, username=redis.username is not None):
-            yield problem("redis", "url", found=fault.found, expected=fault.expected, advice=fault.advice)
-        if redis.embedded:
-            yield problem("redis", "embedded", found="true beside a url", expected="one of the two")
-    elif not redis.embedded:
+    if redis.url is not None and redis.embedded:
+        yield problem("redis", "embedded", found="true beside a url", expected="one of the two")
+    elif redis.url is None and not redis.embedded:
         yield problem("redis", "embedded", found="false without a url", expected="a url, or embedded = true")
+    yield from _connection("redis", to=redis)
+
+
+def _executor(executor: ExecutorAddress, settings: Settings) -> Iterator[Problem]:
+    where = ("executors", executor.name)
+    if executor.url is None and settings.redis.embedded and executor.name != settings.executor.name:
+        advice = f'the embedded server of this node has its own executor only, "{settings.executor.name}"'
+        yield problem(*where, "url", found="is missing", expected="a url", advice=advice)
+    yield from _connection(*where, to=executor)
+
+
+def _connection(*where: str, to: RedisSettings | ExecutorAddress) -> Iterator[Problem]:
+    if to.url is not None:
+        called = "redis.username" if isinstance(to, RedisSettings) else "username"
+        for fault in url_faults(to.url, username=to.username is not None, called=called):
+            yield problem(*where, "url", found=fault.found, expected=fault.expected, advice=fault.advice)
     # What would have no effect is refused: whoever wrote it counts on it.
-    scheme = (redis.url or "").partition("://")[0]
-    for names, schemes, needed in (
-        (("ca_file", "cert_file", "key_file"), {"rediss"}, "a url of rediss://"),
-        (("sentinel_username", "sentinel_password_file"), {"redis+sentinel"}, "a url of redis+sentinel://"),
-        (("username", "password_file"), {"redis", "rediss", "unix", "redis+sentinel"}, "a url"),
-    ):
+    scheme = (to.url or "").partition("://")[0]
+    for names, schemes, needed in _NEEDS:
         for name in names:
-            if getattr(redis, name) is not None and scheme not in schemes and (scheme or not redis.url):
+            if getattr(to, name) is not None and scheme not in schemes and (scheme or not to.url):
                 beside = f"a url of {scheme}://" if scheme else "no url"
-                yield problem("redis", name, found=f"set, with {beside}", expected=f"it with {needed} only")
-    if redis.key_file is not None and redis.cert_file is None:
-        yield problem("redis", "key_file", found="a key without its certificate", expected="cert_file beside it")
+                yield problem(*where, name, found=f"set, with {beside}", expected=f"it with {needed} only")
+    if to.key_file is not None and to.cert_file is None:
+        yield problem(*where, "key_file", found="a key without its certificate", expected="cert_file beside it")
     for name in ("password_file", "sentinel_password_file", "ca_file", "cert_file", "key_file"):
-        value = getattr(redis, name)
+        value = getattr(to, name)
         if value is not None:
-            yield from absolute("redis", name, value=value)
-    if redis.timeout < 0.01:
+            yield from absolute(*where, name, value=value)
+    if to.timeout < 0.01:
         yield problem(
-            "redis", "timeout", found=format_duration(redis.timeout), expected="at least 10ms", advice="of one request"
+            *where, "timeout", found=format_duration(to.timeout), expected="at least 10ms", advice="of one request"
         )
 
 

@@ -15,6 +15,7 @@ __all__ = [
     "ActionsSettings",
     "AgentSettings",
     "Duration",
+    "ExecutorAddress",
     "ExecutorSettings",
     "LeaseSettings",
     "Limits",
@@ -63,6 +64,22 @@ class RedisSettings(Struct, frozen=True, forbid_unknown_fields=True):
     cert_file: str | None = None
     key_file: str | None = None
     timeout: Duration = Duration(1)  # of one request
+
+
+class ExecutorAddress(Struct, frozen=True, forbid_unknown_fields=True):
+    """`[[executors]]`: one of those that clients choose from. Without a url it is on the Redis of `[redis]`."""
+
+    name: Name
+    url: str | None = None  # this and the rest as in [redis]
+    username: str | None = None
+    password_file: str | None = None
+    sentinel_username: str | None = None
+    sentinel_password_file: str | None = None
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+    timeout: Duration = Duration(1)
+    enabled: bool = True
 
 
 class LeaseSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -211,6 +228,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     node: NodeSettings = NodeSettings()
     executor: ExecutorSettings = ExecutorSettings()
     redis: RedisSettings = RedisSettings()
+    executors: list[ExecutorAddress] = []
     agent: AgentSettings = AgentSettings()
     orchestrator: OrchestratorSettings = OrchestratorSettings()
     worker: list[WorkerSettings] = field(default_factory=lambda: [WorkerSettings(name="worker")])

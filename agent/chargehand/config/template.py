@@ -29,6 +29,20 @@ TEMPLATE = """\
 # key_file = "/etc/chargehand/client.key"
 # timeout = "1s"                 # of one request
 
+# The executors that plans submitted here are spread over. Without any, there is the one of this node.
+# [[executors]]
+# name = "east"                  # as [executor] name on its nodes
+# url = "rediss://redis-east.example.com:6379/0"     # default: the Redis of [redis]; with one, all as of [redis]:
+# username = "chargehand"
+# password_file = "/etc/chargehand/redis-east.password"
+# sentinel_username = "sentinel"
+# sentinel_password_file = "/etc/chargehand/sentinel-east.password"
+# ca_file = "/etc/pki/tls/certs/ca-bundle.crt"
+# cert_file = "/etc/chargehand/client.crt"
+# key_file = "/etc/chargehand/client.key"
+# timeout = "1s"
+# enabled = true                 # false removes one that an earlier file declares
+
 [agent]
 # ready_timeout = "10s"          # READY without Redis after this long: a service that waits has not failed
 # stop_timeout = "25s"           # what running steps get at a stop

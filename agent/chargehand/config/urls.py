@@ -26,8 +26,8 @@ class UrlFault(NamedTuple):
     advice: str = ""
 
 
-def url_faults(url: str, *, username: bool) -> Iterator[UrlFault]:
-    """Why this URL is refused. `username`: there is a redis.username beside it."""
+def url_faults(url: str, *, username: bool, called: str) -> Iterator[UrlFault]:
+    """Why this URL is refused. `username`: there is a user name beside it, in the key that is `called` so."""
     scheme, separator, rest = url.partition("://")
     if not separator or scheme not in SCHEMES:
         expected = "one of " + ", ".join(f"{one}://" for one in SCHEMES)
@@ -41,8 +41,8 @@ def url_faults(url: str, *, username: bool) -> Iterator[UrlFault]:
         yield UrlFault("a password in the URL", "password_file = PATH", hidden)
         return
     if at and (scheme == "redis+sentinel" or username):
-        found = "a user name in the URL" + (" and in redis.username" if username else "")
-        yield UrlFault(found, "it in redis.username alone")
+        found = "a user name in the URL" + (f" and in {called}" if username else "")
+        yield UrlFault(found, f"it in {called} alone")
         return
     if at and ("/" in name or "?" in name or "#" in name):
         yield UrlFault('an "@" where none belongs', _LOOKS[scheme])
