@@ -38,6 +38,15 @@ def note(path: str, text: str, seconds: float = 0.0) -> str:
 
 
 @action
+def held(path: str, text: str, gate: str) -> str:
+    """As `note`; then it runs until the test makes the file `gate`."""
+    note(path, text)
+    while not Path(gate).exists():
+        time.sleep(0.01)
+    return text
+
+
+@action
 def nap(seconds: float) -> float:
     time.sleep(seconds)
     return seconds
