@@ -22,6 +22,7 @@ from chargehand.context import (
     ActionError,
     BadInput,
     Cancelled,
+    Spawn,
     StepContext,
     SubPlansFailed,
     Unretriable,
@@ -116,6 +117,11 @@ class Action(Generic[P, R]):
     def _planning_phase(self) -> Action[..., Any]:
         return _PlanPhase(self)
 
+    @property
+    def runs(self) -> bool:
+        """True when a worker runs steps of it."""
+        return not self.plans
+
     # -- running ----------------------------------------------------------------------------------
 
     @property
@@ -196,7 +202,8 @@ class _PlanPhase(Action[..., Any]):
     def _code(self, inputs: dict[str, Any], context: StepContext) -> Callable[[], Any]:
         if context.children is not None:
             return partial(_children_ended, context)
-        return partial(context.spawn, [(self.owner, inputs)])
+        held = frozenset(lock.name for lock in self.options.locks)
+        return partial(context.ask, Spawn([(self.owner, inputs)], held=held))
 
 
 class ClassAction(Action[P, R]):
@@ -212,6 +219,10 @@ class ClassAction(Action[P, R]):
     @cached_property
     def plans(self) -> bool:
         return "plan" in self._phases
+
+    @property
+    def runs(self) -> bool:
+        return "run" in self._phases
 
     @cached_property
     def signature(self) -> Signature:

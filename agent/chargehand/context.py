@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sized
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from chargehand.config.quantities import parse_duration, parse_rate
 
@@ -108,6 +108,10 @@ class Spawn:
     items: Iterable[Item]
     limit: int = 0  # most of them at once; 0: all
     every_ms: float = 0.0  # between the starts of two of them
+    held: frozenset[str] = frozenset()  # locks that they ask for and that the step's plan holds for them
+
+
+A = TypeVar("A", Suspend, Spawn)
 
 
 class Services(Protocol):
@@ -190,9 +194,7 @@ class StepContext:
         None: it waits for an event that somebody sends. Raises `Misused`.
         """
         wake_ms = 0 if wake is None else max(1, round(seconds(wake, "suspend(wake=...)") * 1000))
-        asked = Suspend(saved, wake_ms, event)
-        self._ask(asked)
-        return asked
+        return self.ask(Suspend(saved, wake_ms, event))
 
     def spawn(
         self,
@@ -225,14 +227,14 @@ class StepContext:
                     "spawn(spread=...) needs items that have a length, as a list; for a generator say rate=..."
                 )
             every = seconds(spread, "spawn(spread=...)") * 1000 / max(1, len(items))
-        asked = Spawn(items, limit or 0, every)
-        self._ask(asked)
-        return asked
+        return self.ask(Spawn(items, limit or 0, every))
 
-    def _ask(self, what: Suspend | Spawn) -> None:
+    def ask(self, what: A) -> A:
+        """Note that this has to be returned. Raises `Misused` when there was another."""
         if self._asked is not None:
             raise Misused("suspend(...) or spawn(...) was called before; an attempt calls one of them, once")
         self._asked = what
+        return what
 
     def returned(self, output: Any) -> Any:
         """What the code gave back: its output, a `Suspend` or a `Spawn`. Raises `Misused` when it gave back another."""
