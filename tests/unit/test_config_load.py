@@ -199,6 +199,9 @@ def test_settings_travel_as_json(ttl: int, attempts: int, backoff: int, weights:
         "unix:///run/redis.sock?db=3",
         "redis+sentinel://a:26379,b,10.0.0.3:26380/mymaster/2",
         "redis+sentinel://a",
+        "rediss+sentinel://a,b:5/mymaster",
+        "redis+cluster://a",
+        "rediss+cluster://a:7000,b,10.0.0.3:7002",
     ],
 )
 def test_urls_that_do(write: Write, url: str) -> None:

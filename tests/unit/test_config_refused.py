@@ -51,7 +51,10 @@ def test_all_problems_are_told_at_once_each_with_its_line(write: Write) -> None:
             "site.d/1.toml:2: node.name: found \"-\" (a string); expected a name of letters, digits, '.', '_' and '-',"
             " at most 63"
         ),
-        'site.toml:2: redis.url: scheme "http"; expected one of redis://, rediss://, unix://, redis+sentinel://',
+        (
+            'site.toml:2: redis.url: scheme "http"; expected one of redis://, rediss://, unix://, redis+sentinel://, '
+            "rediss+sentinel://, redis+cluster://, rediss+cluster://"
+        ),
         'site.toml:3: redis.tiemout: unknown key; expected "timeout"',
         (
             "site.toml:5: orchestrator.threads: 2; expected 1 (an orchestrator decides in one thread; for more work add"
@@ -156,6 +159,16 @@ ONE_PROBLEM = {
     "redis.url = 'unix://'": "1: redis.url: no path",
     "redis.url = 'redis+sentinel://a,,b'": "1: redis.url: no sentinel",
     "redis.url = 'redis+sentinel://[::1]:1'": '1: redis.url: "[::1]:1" as a sentinel',
+    "redis.url = 'redis+cluster://a,,b'": "1: redis.url: no node",
+    "redis.url = 'rediss+cluster://a:b'": '1: redis.url: "a:b" as a node; expected HOST:PORT of each, with commas',
+    "redis.url = 'redis+cluster://a,b/0'": '1: redis.url: "/0" after the nodes; expected redis+cluster://HOST:PORT,HOS',
+    "redis.url = 'redis+cluster://a?db=1'": '1: redis.url: "?db=" in the URL; expected no options in it',
+    "redis.url = 'redis+cluster://u@a'": "1: redis.url: a user name in the URL; expected it in redis.username alone",
+    "redis.url = 'redis+cluster://a'\nredis.ca_file = '/ca'": "2: redis.ca_file: set, with a url of redis+cluster://",
+    "redis.url = 'rediss+cluster://a'\nredis.sentinel_username = 'b'": "2: redis.sentinel_username: set, with a url",
+    "redis.min_replicas = 1": "1: redis.min_replicas: set, with no url; expected it with a url only",
+    "redis.url = 'redis://a'\nredis.min_replicas = 11": "2: redis.min_replicas: found 11 (an integer); expected an int",
+    "redis.url = 'redis://a'\nredis.password_file = '$HOME/x'": "2: redis.password_file: found a string (not shown)",
     "redis.url = 'redis+sentinel://u@a'": "1: redis.url: a user name in the URL; expected it in redis.username alone",
     "redis.url = 'redis://u@a'\nredis.username = 'u'": "1: redis.url: a user name in the URL and in redis.username",
     "redis.url = 'redis://a'\nredis.ca_file = '/ca'": "2: redis.ca_file: set, with a url of redis://; expected i",
@@ -173,7 +186,7 @@ ONE_PROBLEM = {
     "and in username; expected it in username alone",
     "[[executors]]\nname = 'a'": '1: executors "a": url: is missing; expected a url (the embedded server of this node '
     'has its own executor only, "default")',
-    "redis.url = 'redis://a'\n[[executors]]\nname = 'a'\nca_file = '/ca'": '4: executors "a": ca_file: set, with no url',
+    "redis.url = 'redis://a'\n[[executors]]\nname = 'a'\nca_file = '/ca'": '4: executors "a": ca_file: set, with no',
     "[[executors]]\nname = 'a'\nurl = 'redis://a'\ntimeout = '0s'": '4: executors "a": timeout: 0s; expected at least',
     "[[executors]]\nname = 'a'\nhost = 'b'": '3: executors "a": host: unknown key (host, port and database are in url,',
     "[[executors]]\nname = 'a'\nurl = 'redis://a'\npassword = 'b'": '4: executors "a": password: unknown key (put the '

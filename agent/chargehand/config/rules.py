@@ -10,6 +10,7 @@ from chargehand.config.parameters import parameter_faults
 from chargehand.config.privileged import privileged_faults
 from chargehand.config.problems import NAMED, KeyPath, Problem, absolute, problem, shown
 from chargehand.config.quantities import format_duration
+from chargehand.config.secrets import is_credential
 from chargehand.config.settings import (
     ActionSettings,
     ActionsSettings,
@@ -18,7 +19,7 @@ from chargehand.config.settings import (
     RedisSettings,
     Settings,
 )
-from chargehand.config.urls import url_faults
+from chargehand.config.urls import SCHEMES, url_faults
 
 __all__ = ["ANY", "HELD_SHARE", "broken_rules", "inputs_of"]
 
@@ -49,6 +50,7 @@ _INPUTS: dict[KeyPath, tuple[KeyPath, ...]] = {
             "ca_file": ("url",),
             "cert_file": ("url",),
             "key_file": ("cert_file", "url"),
+            "min_replicas": ("url",),
         }.items()
     },
     ("action", "*", "argv"): _COMMAND,
@@ -93,9 +95,13 @@ def broken_rules(settings: Settings) -> Iterator[Problem]:
 
 #: Keys that need a url, and of which scheme.
 _NEEDS: tuple[tuple[tuple[str, ...], set[str], str], ...] = (
-    (("ca_file", "cert_file", "key_file"), {"rediss"}, "a url of rediss://"),
-    (("sentinel_username", "sentinel_password_file"), {"redis+sentinel"}, "a url of redis+sentinel://"),
-    (("username", "password_file"), {"redis", "rediss", "unix", "redis+sentinel"}, "a url"),
+    (("ca_file", "cert_file", "key_file"), {one for one in SCHEMES if one.startswith("rediss")}, "a url of rediss://"),
+    (
+        ("sentinel_username", "sentinel_password_file"),
+        {one for one in SCHEMES if one.endswith("+sentinel")},
+        "a url of redis+sentinel://",
+    ),
+    (("username", "password_file"), set(SCHEMES), "a url"),
 )
 
 
@@ -104,6 +110,8 @@ def _redis(redis: RedisSettings) -> Iterator[Problem]:
         yield problem("redis", "embedded", found="true beside a url", expected="one of the two")
     elif redis.url is None and not redis.embedded:
         yield problem("redis", "embedded", found="false without a url", expected="a url, or embedded = true")
+    if redis.embedded and redis.min_replicas:
+        yield problem("redis", "min_replicas", found="set, with no url", expected="it with a url only")
     yield from _connection("redis", to=redis)
 
 
@@ -131,7 +139,7 @@ def _connection(*where: str, to: RedisSettings | ExecutorAddress) -> Iterator[Pr
         yield problem(*where, "key_file", found="a key without its certificate", expected="cert_file beside it")
     for name in ("password_file", "sentinel_password_file", "ca_file", "cert_file", "key_file"):
         value = getattr(to, name)
-        if value is not None:
+        if value is not None and not is_credential(value):
             yield from absolute(*where, name, value=value)
     if to.timeout < 0.01:
         yield problem(

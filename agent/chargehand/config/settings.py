@@ -54,7 +54,7 @@ class ExecutorSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RedisSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    url: str | None = None  # redis:// rediss:// unix:// redis+sentinel://host:port,host:port/master/db
+    url: str | None = None  # redis:// rediss:// unix:// redis+sentinel:// redis+cluster://
     embedded: bool = False  # the agent runs a server of its own; true when there is no url
     username: str | None = None
     password_file: str | None = None
@@ -64,6 +64,7 @@ class RedisSettings(Struct, frozen=True, forbid_unknown_fields=True):
     cert_file: str | None = None
     key_file: str | None = None
     timeout: Duration = Duration(1)  # of one request
+    min_replicas: Annotated[int, Meta(ge=0, le=10)] = 0  # that have a write before it counts as done
 
 
 class ExecutorAddress(Struct, frozen=True, forbid_unknown_fields=True):
@@ -79,6 +80,7 @@ class ExecutorAddress(Struct, frozen=True, forbid_unknown_fields=True):
     cert_file: str | None = None
     key_file: str | None = None
     timeout: Duration = Duration(1)
+    min_replicas: Annotated[int, Meta(ge=0, le=10)] = 0
     enabled: bool = True
 
 

@@ -19,15 +19,17 @@ TEMPLATE = """\
 
 [redis]
 # url = "rediss://redis.example.com:6379/0"   # redis:// rediss:// unix:///path redis+sentinel://host:port,.../master/db
+#                                # redis+cluster://host:port,...; rediss+sentinel:// and rediss+cluster:// for TLS
 # embedded = false               # true when there is no url: the agent runs a server of its own
 # username = "chargehand"
-# password_file = "/etc/chargehand/redis.password"   # never in the url
+# password_file = "/etc/chargehand/redis.password"   # never in the url; "$CREDENTIALS_DIRECTORY/redis": of systemd
 # sentinel_username = "sentinel"
 # sentinel_password_file = "/etc/chargehand/sentinel.password"
 # ca_file = "/etc/pki/tls/certs/ca-bundle.crt"       # TLS, with a rediss:// url
 # cert_file = "/etc/chargehand/client.crt"
 # key_file = "/etc/chargehand/client.key"
 # timeout = "1s"                 # of one request
+# min_replicas = 0               # that have a write before a plan is acknowledged and the lease is kept
 
 # The executors that plans submitted here are spread over. Without any, there is the one of this node.
 # [[executors]]
@@ -41,6 +43,7 @@ TEMPLATE = """\
 # cert_file = "/etc/chargehand/client.crt"
 # key_file = "/etc/chargehand/client.key"
 # timeout = "1s"
+# min_replicas = 0
 # enabled = true                 # false removes one that an earlier file declares
 
 [agent]

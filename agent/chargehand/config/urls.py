@@ -7,15 +7,20 @@ from collections.abc import Iterator
 from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-__all__ = ["SCHEMES", "UrlFault", "url_faults"]
+__all__ = ["SCHEMES", "SENTINEL_PORT", "UrlFault", "hosts_of", "url_faults"]
 
-SCHEMES = ("redis", "rediss", "unix", "redis+sentinel")
+#: `rediss` is `redis` with TLS; what follows the plus sign is asked where the server is.
+SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster")
+SENTINEL_PORT = 26379
 
 _LOOKS = {
     "redis": "redis://HOST:PORT/DB",
     "rediss": "rediss://HOST:PORT/DB",
     "unix": "unix:///PATH/OF/SOCKET",
     "redis+sentinel": "redis+sentinel://HOST:PORT,HOST:PORT/MASTER/DB",
+    "rediss+sentinel": "rediss+sentinel://HOST:PORT,HOST:PORT/MASTER/DB",
+    "redis+cluster": "redis+cluster://HOST:PORT,HOST:PORT",
+    "rediss+cluster": "rediss+cluster://HOST:PORT,HOST:PORT",
 }
 _HOST = re.compile(r"[A-Za-z0-9._-]+")
 
@@ -24,6 +29,12 @@ class UrlFault(NamedTuple):
     found: str
     expected: str
     advice: str = ""
+
+
+def hosts_of(url: str, port: int) -> list[tuple[str, int]]:
+    """The hosts of a URL that lists some; `port` where none is given."""
+    pieces = [one.partition(":") for one in urlsplit(url).netloc.split(",")]
+    return [(host, int(number or port)) for host, _, number in pieces]
 
 
 def url_faults(url: str, *, username: bool, called: str) -> Iterator[UrlFault]:
@@ -40,7 +51,7 @@ def url_faults(url: str, *, username: bool, called: str) -> Iterator[UrlFault]:
     if (at and colon) or "@" in password:
         yield UrlFault("a password in the URL", "password_file = PATH", hidden)
         return
-    if at and (scheme == "redis+sentinel" or username):
+    if at and ("+" in scheme or username):
         found = "a user name in the URL" + (f" and in {called}" if username else "")
         yield UrlFault(found, f"it in {called} alone")
         return
@@ -58,7 +69,7 @@ def url_faults(url: str, *, username: bool, called: str) -> Iterator[UrlFault]:
     for option, _ in parse_qsl(parts.query, keep_blank_values=True):
         if option == "password":
             yield UrlFault("a password in the URL", "password_file = PATH", hidden)
-        elif option != "db" or scheme == "redis+sentinel":
+        elif option != "db" or "+" in scheme:
             yield UrlFault(f'"?{option}=" in the URL', "no options in it", "what can be set has a key of its own")
     yield from _place(scheme, parts.netloc.rpartition("@")[2], parts.path, parts.hostname, port)
 
@@ -70,12 +81,16 @@ def _place(scheme: str, address: str, path: str, host: str | None, port: int | N
         if address or not pieces:
             yield UrlFault(f'"{address}" where the path begins' if address else "no path", looks, "three slashes")
         return
-    if scheme == "redis+sentinel":
+    if "+" in scheme:
+        what = "sentinel" if scheme.endswith("sentinel") else "node"
         for one in address.split(","):
             name, _, number = one.partition(":")
             if not _HOST.fullmatch(name) or not ((number.isascii() and number.isdecimal()) or one == name):
-                found = f'"{one}" as a sentinel' if one else "no sentinel"
+                found = f'"{one}" as a {what}' if one else f"no {what}"
                 yield UrlFault(found, "HOST:PORT of each, with commas", "an IPv6 address needs a name here")
+        if what == "node" and pieces:
+            yield UrlFault(f'"{path}" after the nodes', looks, "a cluster has one database")
+            return
         pieces = pieces[1:]
     elif not host:
         yield UrlFault("no host", looks)
