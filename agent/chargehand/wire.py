@@ -5,7 +5,8 @@ Redis' scripts never look inside a payload, so the one thing they need (which at
 stands before it:
 
     queue entry   `PLAN/STEP/ATTEMPT [action, input, extra]`, with a `!` before it when the step was
-                  lost with a worker before (a suspect: it is never prefetched)
+                  lost with a worker before (a suspect: it is never prefetched), and a `~` before that when it
+                  runs though its plan is being ended
     result        `[attempt, worker, node, started_ms, ended_ms, output]`, a field of the plan's outputs
     event         `[kind, ...]`, one stream entry of the inbox
 
@@ -165,6 +166,7 @@ class Entry(NamedTuple):
     input: Raw
     extra: Extra
     suspect: bool
+    despite: bool  # it runs though its plan is being ended: it undoes it, or was told to cancel
     raw: bytes
 
 
@@ -198,6 +200,7 @@ class Suspension(Struct, frozen=True, array_like=True, omit_defaults=True):
     wake_ms: int = 0  # from now on; 0: until something happens
     event: str = "wake"  # the event that it gets then
     children: int = 0  # sub-plans that it has started: the event "children" comes when all have ended
+    end: int = 0  # the highest number of them + 1; 0: as many as there are
 
 
 class Submitted(Struct, frozen=True, array_like=True, omit_defaults=True, tag="submit"):
@@ -212,7 +215,7 @@ class Finished(Struct, frozen=True, array_like=True, omit_defaults=True, tag="fi
     attempt: int
     failure: Failure | None = None
     suspended: Suspension | None = None
-    children: int = 0  # with a failure: sub-plans that it had started
+    children: int = 0  # with a failure: the highest number of the sub-plans that it had started, + 1
 
 
 class Died(Struct, frozen=True, array_like=True, tag="died"):
@@ -374,8 +377,10 @@ def child_id(plan: str, step: int, number: int, generation: int = 0) -> str:
     return f"{plan}.{step}.{number}" if not generation else f"{plan}.{step}.{number}.{generation}"
 
 
-def write_entry(key: str, action: str, given: bytes | Raw, extra: Extra | None, *, suspect: bool) -> bytes:
-    mark = "!" if suspect else ""
+def write_entry(
+    key: str, action: str, given: bytes | Raw, extra: Extra | None, *, suspect: bool = False, despite: bool = False
+) -> bytes:
+    mark = "~" * despite + "!" * suspect
     if extra is None:
         return b"%s [%s,%s]" % (f"{mark}{key}".encode(), encode(action), given)
     return b"%s [%s,%s,%s]" % (f"{mark}{key}".encode(), encode(action), given, encode(extra))
@@ -385,10 +390,11 @@ def read_entry(raw: bytes) -> Entry:
     head, _, body = raw.partition(b" ")
     parts = _body_decoder.decode(body)
     return Entry(
-        key=head.decode().removeprefix("!"),
+        key=head.decode().lstrip("~!"),
         action=_name_decoder.decode(parts[0]),
         input=parts[1],
         extra=_extra_decoder.decode(parts[2]) if len(parts) > 2 else _no_extra,
-        suspect=head.startswith(b"!"),
+        suspect=b"!" in head[:2],
+        despite=head.startswith(b"~"),
         raw=raw,
     )

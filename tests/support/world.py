@@ -8,10 +8,14 @@ from dataclasses import dataclass, field
 import msgspec
 
 from chargehand.plan.commit import Commit, Corpse
-from chargehand.plan.director import WHOLE_PLAN, Director, plans_named
+from chargehand.plan.director import PLAN_RECORD, Director, named
 from chargehand.plan.life import DONE, ENDED, PlanState, StepState
-from chargehand.plan.run import PlanRun, StepRecord
+from chargehand.plan.limits import Limit, Limits
+from chargehand.plan.locks import Locks
+from chargehand.plan.repeat import Repeat
+from chargehand.plan.run import PlanRecord, PlanRun, StepRecord
 from chargehand.wire import (
+    WHOLE_PLAN,
     Definition,
     Died,
     Event,
@@ -21,6 +25,7 @@ from chargehand.wire import (
     Resumed,
     Skipped,
     Submitted,
+    decode_event,
     encode,
     read_entry,
     read_key,
@@ -41,6 +46,14 @@ class World:
     members: set[str] = field(default_factory=set)
     runs: dict[str, int] = field(default_factory=dict)  # starts of its steps
     index: dict[str, str] = field(default_factory=dict)  # plan -> the state that it is indexed under
+    stopped: dict[str, int] = field(default_factory=dict)
+    locked: dict[str, int] = field(default_factory=dict)
+    slots: set[str] = field(default_factory=set)
+    limited: dict[str, int] = field(default_factory=dict)
+    rates: dict[str, float] = field(default_factory=dict)
+    repeats: dict[str, bytes] = field(default_factory=dict)
+    history: dict[str, list[bytes]] = field(default_factory=dict)
+    fixed: dict[str, Limit] = field(default_factory=dict)  # limits that the configuration sets
     inbox: list[tuple[str, Event | None]] = field(default_factory=list)
     succeeded: dict[tuple[str, int], int] = field(default_factory=dict)  # how often a success was recorded
     most: int = 500  # effects a commit
@@ -58,7 +71,7 @@ class World:
 
     def submit(self, plan: str, definition: Definition) -> None:
         self.definitions[plan] = definition
-        self.put(Submitted(plan, Raw(encode(definition))))
+        self.put(Submitted(plan, Raw(encode(definition)), definition.after))
 
     def register(self, worker: str) -> None:
         self.members.add(worker)
@@ -67,8 +80,13 @@ class World:
         waiting = self.queues.get(queue)
         if worker not in self.members or not waiting:
             return None
-        raw = waiting.popleft()
-        entry = read_entry(raw)
+        while waiting:
+            raw = waiting.popleft()
+            entry = read_entry(raw)
+            if entry.despite or read_key(entry.key)[0] not in self.stopped:
+                break
+        else:
+            return None
         self.started(entry.key)
         self.owned.setdefault(worker, {})[entry.key] = raw
         return entry.key
@@ -96,29 +114,55 @@ class World:
 
     def forget(self) -> None:
         """The orchestrator died, or its commit was not confirmed: a successor starts with empty memory."""
-        self.director = Director(self.cache, most=self.most)
+        self.director = Director(
+            self.cache,
+            most=self.most,
+            locks=Locks(sorted(self.locked.items(), key=lambda pair: (pair[1], pair[0]))),
+            limits=Limits(
+                self.fixed,
+                slots=self.slots,
+                waiting=sorted(self.limited.items(), key=lambda pair: pair[1]),
+                rates=self.rates,
+            ),
+        )
 
     def turn(self, *, apply: bool = True, most: int = 100) -> None:
         events = self.inbox[:most]
         due = [timer for timer, at in self.timers.items() if at <= self.now_ms]
         dead = {event.incarnation for _, event in events if isinstance(event, Died)}
         corpses = [Corpse(name, tuple(self.owned.get(name, {}))) for name in sorted(dead & self.members)]
-        named = plans_named((event for _, event in events if event is not None), due, corpses)
-        for plan in sorted(named - set(self.director.plans)):
+        found = named((event for _, event in events if event is not None), due, corpses)
+        for plan in sorted(found.plans - set(self.director.plans)):
             if plan in self.states and len(self.states[plan]) > 1:
                 self.director.adopt(self.load(plan))
-        commit, covered = self.director.decide(events, now_ms=self.now_ms, due=due, corpses=corpses)
+        repeats = {
+            name: msgspec.json.decode(self.repeats[name], type=Repeat) for name in found.repeats if name in self.repeats
+        }
+        # A check is told what is owned once every event is handled that was there when it was looked.
+        checks = {timer[2:] for timer in due if timer.startswith("x ")}
+        if self.inbox:
+            due, checks = [timer for timer in due if not timer.startswith("x ")], set()
+        owned = {plan: self._owned(plan) for plan in checks}
+        commit, covered = self.director.decide(
+            events, now_ms=self.now_ms, due=due, corpses=corpses, owned=owned, repeats=repeats
+        )
         if apply:
             self.apply(commit)
             del self.inbox[:covered]
         else:
             self.forget()
 
+    def _owned(self, plan: str) -> set[int]:
+        keys = (read_key(key) for owned in self.owned.values() for key in owned)
+        return {step for other, step, _ in keys if other == plan}
+
     def load(self, plan: str) -> PlanRun:
         run = PlanRun(plan, self.definitions[plan], bytes(self.states[plan]))
         run.extend(self.definitions[plan].steps)
         for step, record in self.records.get(plan, {}).items():
-            if step != WHOLE_PLAN:
+            if step == PLAN_RECORD:
+                run.record = msgspec.json.decode(record, type=PlanRecord)
+            elif step != WHOLE_PLAN:
                 run.records[step] = msgspec.json.decode(record, type=StepRecord)
         return run
 
@@ -143,10 +187,15 @@ class World:
         for plan, move in commit.indexed.items():
             assert self.index.get(plan, "") in ({*move.before} or {""}), (plan, move, self.index.get(plan))
             self.index[plan] = move.after
+        self._rest(commit)
         for queue, entries in commit.pushed.items():
             for raw in entries:
-                plan = read_key(read_entry(raw).key)[0]
-                assert self.states[plan][0] == PlanState.RUNNING, f"{plan} starts steps, and is not running"
+                entry = read_entry(raw)
+                plan = read_key(entry.key)[0]
+                fresh = entry.extra.event is None and not entry.extra.output
+                assert not fresh or self.states[plan][0] == PlanState.RUNNING, (
+                    f"{plan} starts steps, and is not running"
+                )
             self.queues.setdefault(queue, deque()).extend(entries)
         for queue, entries in commit.returned.items():
             self.queues.setdefault(queue, deque()).extendleft(reversed(entries))
@@ -154,13 +203,37 @@ class World:
             self.queues.setdefault(queue, deque()).extend(entries)
         self.check_places()
 
+    def _rest(self, commit: Commit) -> None:
+        for held, changes in (
+            (self.stopped, commit.stopped),
+            (self.locked, commit.locked),
+            (self.limited, commit.limited),
+            (self.rates, commit.rates),
+            (self.repeats, commit.repeats),
+        ):
+            for name, value in changes.items():
+                if value is None:
+                    held.pop(name, None)  # type: ignore[attr-defined]
+                else:
+                    held[name] = value  # type: ignore[index]
+        for slot, taken in commit.slots.items():
+            assert taken or slot in self.slots
+            self.slots.add(slot) if taken else self.slots.discard(slot)
+        for plan, entries in commit.history.items():
+            self.history.setdefault(plan, []).extend(entries)
+        for launch in commit.launched:
+            self.definitions[launch.plan] = msgspec.json.decode(launch.definition, type=Definition)
+            self.put(Submitted(launch.plan, Raw(launch.definition)))
+        for event in commit.told:
+            self.put(decode_event(event))
+
     def _write(self, plan: str, offset: int, value: bytes) -> None:
         state = self.states[plan]
         for at, byte in enumerate(value, offset):
             if at and byte == StepState.SUCCEEDED and state[at] != StepState.SUCCEEDED:
                 self.succeeded[plan, at - 1] = self.succeeded.get((plan, at - 1), 0) + 1
             if at and state[at] in DONE:
-                assert byte == state[at], f"step {at - 1} of {plan} was done with and moved again"
+                assert byte in {state[at], StepState.UNDOING}, f"step {at - 1} of {plan} was done with and moved again"
             state[at] = byte
 
     def check_places(self) -> None:

@@ -20,4 +20,6 @@ def test_every_pair_of_plan_state_and_event_is_decided() -> None:
 def test_what_has_ended_stays_so() -> None:
     for state in ENDED:
         assert not any(PLAN_LIFE[state].values())
-    assert not any(STEP_LIFE[StepState.SUCCEEDED].values())
+    assert {after for after in STEP_LIFE[StepState.SUCCEEDED].values() if after} == {StepState.UNDOING}
+    for state in (StepState.SKIPPED, StepState.CANCELLED, StepState.REVERTED, StepState.SPOILED):
+        assert not any(STEP_LIFE[state].values())

@@ -218,6 +218,7 @@ class Orchestrator:
             ttl=self._ttl,
             renew_every=self._renew_every,
             retention=self._child.settings.retention,
+            limits={},
             careful=self._careful,
             wait=self._wait,
             tend=self._tend,

@@ -9,20 +9,22 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from chargehand.config.settings import RetentionSettings
 from chargehand.orchestrator.health import Hearing
 from chargehand.orchestrator.load import Load
 from chargehand.plan.commit import Commit, Corpse
-from chargehand.plan.director import Director, plans_named
+from chargehand.plan.director import Director, check_timer, named
 from chargehand.plan.life import PlanState
+from chargehand.plan.limits import Limit
+from chargehand.plan.repeat import Repeat
 from chargehand.store.committing import commit_command
 from chargehand.store.connection import Command, Full, Line, Unavailable, boottime
 from chargehand.store.keys import Keys
 from chargehand.store.lease import Held
-from chargehand.store.ledger import PURGE, Ledger
+from chargehand.store.ledger import PURGE, Ledger, Owned
 from chargehand.store.load import PUBLISH_EVERY, measure, publish
 from chargehand.store.membership import BEAT_EVERY, SILENT_MS
 from chargehand.store.scripts import RENEW
@@ -63,6 +65,7 @@ class Reign:
         ttl: float,
         renew_every: float,
         retention: RetentionSettings,
+        limits: Mapping[str, Limit],
         careful: bool,
         wait: Callable[[float, Line | None], bool],
         tend: Callable[[Line, int | None], None],
@@ -74,6 +77,9 @@ class Reign:
         self._ages_ms = {
             chr(PlanState.SUCCEEDED): round(retention.succeeded * 1000),
             chr(PlanState.FAILED): round(retention.failed * 1000),
+            chr(PlanState.CANCELLED): round(retention.failed * 1000),
+            chr(PlanState.REVERTED): round(retention.failed * 1000),
+            chr(PlanState.HALTED): round(retention.failed * 1000),
             chr(PlanState.REJECTED): round(retention.rejected * 1000),
         }
         self._purge_at = 0.0
@@ -86,7 +92,9 @@ class Reign:
         self._wait = wait
         self._tend = tend
         self._ledger = Ledger(line, keys)
+        self._limits = limits
         self._director = Director()
+        self._looks: list[Owned] = []  # at plans that are being ended; told once all events up to then are handled
         self._hearing = Hearing(boottime(), held.now_ms)
         self._backlog: deque[tuple[str, Event | None]] = deque()
         self._seq = 0
@@ -99,6 +107,7 @@ class Reign:
     def open(self) -> None:
         """Read where the last commit of anybody left off."""
         self._seq, self._position = self._ledger.head()
+        self._director = Director(locks=self._ledger.locks(), limits=self._ledger.limits(self._limits))
         self._renew(force=True)
 
     def turn(self) -> None:
@@ -114,13 +123,16 @@ class Reign:
         events = list(self._backlog)
         due = self._due()
         corpses = self._corpses(events)
-        unreadable = self._load(events, due, corpses)
+        owned, due = self._look(due)
+        unreadable, repeats = self._load(events, due, corpses)
         commit, covered = self._director.decide(
             events,
             now_ms=self._hearing.redis_ms(boottime()),
             due=due,
             corpses=corpses,
             unreadable=unreadable,
+            owned=owned,
+            repeats=repeats,
         )
         for _ in range(covered):
             self._backlog.popleft()
@@ -210,17 +222,34 @@ class Reign:
             log.warning("reaping %s: %s, it owned %d steps", corpse.incarnation, why, len(corpse.owned))
         return corpses
 
-    def _load(self, events: list[tuple[str, Event | None]], due: list[str], corpses: list[Corpse]) -> dict[str, str]:
-        wanted = plans_named((event for _, event in events if event is not None), due, corpses)
+    def _look(self, due: list[str]) -> tuple[dict[str, set[int]], list[str]]:
+        """What workers own of the plans whose check is due, and the timers that may ring now.
+
+        What was finished before the look must be known before it is told: its events come first.
+        """
+        plans = {timer[2:] for timer in due if timer == check_timer(timer[2:])}
+        looked = {plan for look in self._looks for plan in look.steps}
+        if plans - looked:
+            self._looks.append(self._ledger.owned(plans - looked))
+        ripe = [look for look in self._looks if _order(look.last) <= _order(self._position)]
+        self._looks = [look for look in self._looks if look not in ripe]
+        owned = {plan: steps for look in ripe for plan, steps in look.steps.items()}
+        return owned, [timer for timer in due if timer[2:] not in plans or timer[2:] in owned]
+
+    def _load(
+        self, events: list[tuple[str, Event | None]], due: list[str], corpses: list[Corpse]
+    ) -> tuple[dict[str, str], dict[str, Repeat]]:
+        found = named((event for _, event in events if event is not None), due, corpses)
+        wanted, repeats = found.plans, self._ledger.repeats(found.repeats)
         if self._careful:
             wanted.update(event.plan for _, event in events if isinstance(event, Submitted))
         wanted.difference_update(self._director.plans)
         if not wanted:
-            return {}
+            return {}, repeats
         loaded = self._ledger.load(sorted(wanted), self._between)
         for run in loaded.runs:
             self._director.adopt(run)
-        return loaded.unreadable
+        return loaded.unreadable, repeats
 
     def _between(self) -> None:
         """While a large plan is loaded, the lease and the watchdog go on."""
@@ -287,6 +316,12 @@ class Reign:
 def _not_at(found: int, expected: int) -> str:
     why = "it went back in time" if found < expected else "a client has withdrawn a plan, or it went back in time"
     return f"the data is at commit {found}, not at {expected}: {why}"
+
+
+def _order(position: str) -> tuple[int, int]:
+    """Positions in the inbox in their order."""
+    ms, _, number = position.partition("-")
+    return int(ms), int(number or 0)
 
 
 def _log(events: list[Event | None], announced: dict[str, str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-__all__ = ["Commit", "Corpse", "Move", "StateWrite"]
+__all__ = ["Commit", "Corpse", "Launch", "Move", "Purge", "StateWrite"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +19,7 @@ class Corpse:
     incarnation: str
     owned: tuple[str, ...]  # step keys
     beat_ms: int | None = None  # None: its process tree is known to be gone; else the last beat seen
+    boot: str = ""  # its node's boot id
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,22 @@ class Move(NamedTuple):
     ms: int  # since when
 
 
+class Launch(NamedTuple):
+    """A plan that the director itself submits: a hook, a run of a recurring plan."""
+
+    plan: str
+    definition: bytes
+    meta: bytes
+
+
+class Purge(NamedTuple):
+    """An ended plan that is to go, and where it is indexed."""
+
+    state: str
+    plan: str
+    labels: tuple[str, ...] = ()  # names of indexes
+
+
 @dataclass(slots=True)
 class Commit:
     """The effects of one turn. Empty when nothing happened; `position` is the last event it covers."""
@@ -52,9 +69,21 @@ class Commit:
     timers: dict[str, int] = field(default_factory=dict)  # member -> due, ms of Redis' TIME
     stopped_timers: set[str] = field(default_factory=set)
     indexed: dict[str, Move] = field(default_factory=dict)  # plan -> from which state's index to which
-    purged: list[tuple[str, str]] = field(default_factory=list)  # (state, plan): past its age or count
+    labelled: dict[str, list[tuple[int, str]]] = field(default_factory=dict)  # index -> (ms, plan)
+    purged: list[Purge] = field(default_factory=list)
     reaped: list[Corpse] = field(default_factory=list)
     announced: dict[str, str] = field(default_factory=dict)  # plan -> its new state, one letter
+    told: list[bytes] = field(default_factory=list)  # events to the inbox: for plans that are not in memory now
+    launched: list[Launch] = field(default_factory=list)
+    stopped: dict[str, int | None] = field(
+        default_factory=dict
+    )  # plan -> grace, ms; its entries are dropped. None: no more
+    locked: dict[str, int | None] = field(default_factory=dict)  # lock member -> ticket; None: it leaves
+    slots: dict[str, bool] = field(default_factory=dict)  # slot member -> taken or left
+    limited: dict[str, int | None] = field(default_factory=dict)  # `NAME PLAN` -> ticket; None: it waits no more
+    rates: dict[str, float] = field(default_factory=dict)  # limit -> ms from which on the next step conforms
+    history: dict[str, list[bytes]] = field(default_factory=dict)  # plan -> JSON arrays
+    repeats: dict[str, bytes | None] = field(default_factory=dict)  # recurring plan -> its record; None: removed
     effects: int = 0
     size: int = 0  # bytes
 

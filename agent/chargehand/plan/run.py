@@ -9,29 +9,55 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Sequence
 
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from chargehand.plan.life import DONE, STEP_LIFE, PlanState, StepEvent, StepState
 from chargehand.wire import Definition, Step
 
-__all__ = ["DefinitionError", "PlanRun", "StepRecord", "check_steps"]
+__all__ = ["DefinitionError", "More", "PlanRecord", "PlanRun", "StepRecord", "check_steps"]
 
 #: A range of dependencies up to this length is kept as single edges; a longer one is counted as a group,
 #: so that a join over 10,000 steps costs one counter and not 10,000 entries.
 _EXPAND = 16
+_STATES = frozenset(int(state) for state in StepState)
+_WAITING = int(StepState.WAITING)
 
 
 class DefinitionError(ValueError):
     """A definition that no orchestrator could run; the message says why."""
 
 
+class More(Struct, array_like=True, omit_defaults=True):
+    """What is kept of a step that was suspended, or was sent events."""
+
+    woken: int = 0  # how often it went on after a suspension
+    wake: str = ""  # the event that its timer brings
+    event: tuple[str, Raw] | None = None  # with which it goes on now
+    events: list[tuple[str, Raw]] = []  # kept until it is suspended
+    generation: int = 0  # how often its sub-plans have all ended
+    total: int = 0  # sub-plans of this generation
+    end: int = 0  # the highest number of them + 1
+    ok: int = 0  # of them, ended well
+    bad: int = 0
+    boot: str = ""  # it reboots its node: the boot id under which it was lost
+
+
 class StepRecord(Struct, array_like=True, omit_defaults=True):
-    """The sparse rest of a step: only steps that were tried more than once have one."""
+    """The sparse rest of a step: only steps that were tried more than once, or suspended, have one."""
 
     attempt: int = 1  # the attempt that counts now
     failures: int = 0  # since the plan was submitted or resumed
     losses: int = 0  # attempts lost with their worker
     error: str = ""  # JSON of the last `Failure`
+    more: More | None = None
+
+
+class PlanRecord(Struct, array_like=True, omit_defaults=True):
+    """The sparse rest of a plan."""
+
+    awaits: list[str] = []  # plans that have not ended, and that this one starts after
+    followers: list[str] = []  # plans that start after this one
+    grace_ms: int = 0  # of a plan that is being cancelled or reverted
 
 
 class _Group:
@@ -59,18 +85,22 @@ class PlanRun:
     """A plan as the director sees it. Only the director changes it, and only through `advance`."""
 
     __slots__ = (
+        "blocked",
+        "counts",
+        "definition",
         "dirty",
         "edges",
-        "failed",
         "groups",
         "id",
         "left",
+        "limited",
+        "marked",
+        "orphaned",
         "policies",
         "ready",
+        "record",
         "records",
-        "retrying",
         "size",
-        "standing",
         "state",
         "steps",
         "total",
@@ -80,6 +110,7 @@ class PlanRun:
 
     def __init__(self, plan: str, definition: Definition, state: bytes | None = None) -> None:
         self.id = plan
+        self.definition = definition
         self.policies = definition.policies
         self.total = definition.total
         self.steps: list[Step] = []
@@ -88,10 +119,13 @@ class PlanRun:
         self.edges: dict[int, list[int]] = {}
         self.groups: dict[tuple[int, int], _Group] = {}
         self.records: dict[int, StepRecord] = {}
+        self.record = PlanRecord()
         self.ready: deque[int] = deque()
-        self.standing = 0
-        self.retrying = 0
-        self.failed = 0
+        self.blocked: dict[str, deque[int]] = {}  # a limit's name -> steps that are ready but for it
+        self.limited: list[tuple[str, ...]] = []  # a policy: the limits it is under; empty: none is under any
+        self.counts = [0] * 128  # steps in each state; those that wait are not counted
+        self.marked = False  # it is being ended, and workers were told
+        self.orphaned = False  # entries of steps that were given up may stand on queues
         self.left = definition.total
         self.dirty: set[int] = set()  # positions of `state` not yet committed
         self.touched: set[int] = set()  # steps whose record is not yet committed
@@ -116,16 +150,12 @@ class PlanRun:
             if now == StepState.WAITING:
                 if not self.waiting[index]:
                     self.ready.append(index)
-            elif now == StepState.STANDING:
-                self.standing += 1
-            elif now == StepState.RETRYING:
-                self.retrying += 1
-            elif now == StepState.FAILED:
-                self.failed += 1
-            elif now in DONE:
-                self.left -= 1
-            else:
+                continue
+            if now not in _STATES:
                 raise DefinitionError(f"step {index} has the unknown state {now!r}")
+            self.counts[now] += 1
+            if now in DONE:
+                self.left -= 1
 
     def _link(self, index: int, after: Iterable[int | tuple[int, int]]) -> int:
         state = self.state
@@ -160,12 +190,36 @@ class PlanRun:
     def plan_state(self) -> PlanState:
         return PlanState(self.state[0])
 
-    def record(self, step: int) -> StepRecord:
+    def kept(self, step: int) -> StepRecord:
+        """What is known of a step's attempts; a fresh record when there was nothing to keep."""
         return self.records.get(step) or StepRecord()
 
     def attempt(self, step: int) -> int:
         record = self.records.get(step)
         return record.attempt if record else 1
+
+    @property
+    def standing(self) -> int:
+        """Steps that are on a queue or owned by a worker."""
+        return self.counts[StepState.STANDING]
+
+    @property
+    def moving(self) -> bool:
+        """Something of it can go on without anybody's doing: it stands, waits for an event, a timer or a limit."""
+        counts = self.counts
+        return bool(
+            counts[StepState.STANDING] or counts[StepState.SUSPENDED] or counts[StepState.RETRYING] or self.blocked
+        )
+
+    def in_state(self, *states: StepState) -> list[int]:
+        """The steps in these states."""
+        found: list[int] = []
+        for state in states:
+            at = self.state.find(state, 1)
+            while at > 0:
+                found.append(at - 1)
+                at = self.state.find(state, at + 1)
+        return sorted(found)
 
     # -- changing ---------------------------------------------------------------------------------
 
@@ -185,22 +239,14 @@ class PlanRun:
             return False
         self.state[step + 1] = after
         self.dirty.add(step + 1)
-        self._count(before, -1)
-        self._count(after, 1)
+        self.counts[before] -= before != _WAITING
+        self.counts[after] += after != _WAITING
         if after in DONE:
             self.left -= 1
             self._release(step)
-        elif after == StepState.WAITING:  # a new attempt: everything it depends on has finished
+        elif after == _WAITING:  # a new attempt: everything it depends on has finished
             self.ready.append(step)
         return True
-
-    def _count(self, state: int, by: int) -> None:
-        if state == StepState.STANDING:
-            self.standing += by
-        elif state == StepState.RETRYING:
-            self.retrying += by
-        elif state == StepState.FAILED:
-            self.failed += by
 
     def _release(self, step: int) -> None:
         for dependent in self.edges.pop(step, ()):

@@ -19,6 +19,13 @@ class Keys:
     beats     sorted set: incarnation -> its last heartbeat, ms of Redis' TIME
     load      hash: `record`, how busy the executor is, JSON; `at`, ms of Redis' TIME: about once a second
     strange   list: events that this version cannot read, kept for people (the last 1,000)
+    stopped   hash: plan that is being ended -> how long what runs of it may go on, ms; its queued steps are dropped
+    locks     sorted set: `PLAN MOST LOCK` (`MOST` holders at once; 0: shared) -> in which order they asked; who
+              comes first as far as the lock allows holds it, the others wait
+    slots     set: `LIMIT PLAN/STEP`, the steps that stand under a limit (`action:NAME`, `queue:NAME`)
+    limited   sorted set: `LIMIT PLAN`, plans with steps that wait for room -> in which order
+    rates     hash: limit -> the time from which on the next step conforms, ms of Redis' TIME
+    recurring hash: name -> a recurring plan, JSON
     """
 
     def __init__(self, executor: str) -> None:
@@ -34,7 +41,14 @@ class Keys:
         self.beats = p + "beats"
         self.load = p + "load"
         self.strange = p + "strange"
+        self.stopped = p + "stopped"
+        self.locks = p + "locks"
+        self.slots = p + "slots"
+        self.limited = p + "limited"
+        self.rates = p + "rates"
+        self.recurring = p + "recurring"
         self.lease_channel = p + "released"
+        self.stop_channel = p + "stops"  # a plan is being ended: its id
 
     def queue(self, name: str) -> str:
         """list: entries of ready steps, the next one first."""
@@ -80,9 +94,25 @@ class Keys:
         """hash: step -> result."""
         return f"{self.prefix}outputs:{plan}"
 
+    def history(self, plan: str) -> str:
+        """list: what happened to the plan beyond its steps' success, as JSON arrays `[ms, kind, ...]`."""
+        return f"{self.prefix}history:{plan}"
+
+    def said(self, plan: str) -> str:
+        """stream: what its running steps said, JSON `[step, attempt, ms, kind, payload]` (about the last 10,000)."""
+        return f"{self.prefix}said:{plan}"
+
+    def progress(self, plan: str) -> str:
+        """hash: step -> how far it is, JSON `[fraction, message, ms]`."""
+        return f"{self.prefix}progress:{plan}"
+
     def index(self, state: str) -> str:
         """sorted set: the plans in this state (its letter) -> since when, ms of Redis' TIME."""
         return f"{self.prefix}plans:{state}"
+
+    def labelled(self, index: str) -> str:
+        """sorted set: the plans of `action:NAME` or `labelled:TEXT` -> submitted, ms of Redis' TIME."""
+        return f"{self.prefix}{index}"
 
     def plan_channel(self, plan: str) -> str:
         """Published on when the plan's state changes: its new state."""

@@ -7,12 +7,15 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from chargehand.plan.commit import Corpse
-from chargehand.plan.run import DefinitionError, PlanRun, StepRecord
+from chargehand.plan.commit import Corpse, Purge
+from chargehand.plan.limits import Limit, Limits
+from chargehand.plan.locks import Locks
+from chargehand.plan.repeat import Repeat
+from chargehand.plan.run import DefinitionError, PlanRecord, PlanRun, StepRecord
 from chargehand.store.connection import Command, Line
 from chargehand.store.keys import Keys
 from chargehand.store.membership import Member
-from chargehand.wire import Definition, Event, Step, Submitted, decode_event, is_newer
+from chargehand.wire import Definition, Event, Step, Submitted, decode_event, is_newer, read_key
 
 __all__ = ["BATCH", "PURGE", "Head", "Ledger", "Loaded"]
 
@@ -24,6 +27,8 @@ _definition_decoder = msgspec.json.Decoder(Definition)
 _steps_decoder = msgspec.json.Decoder(list[Step])
 _member_decoder = msgspec.json.Decoder(Member)
 _record_decoder = msgspec.json.Decoder(StepRecord)
+_plan_record_decoder = msgspec.json.Decoder(PlanRecord)
+_repeat_decoder = msgspec.json.Decoder(Repeat)
 
 
 class Head(NamedTuple):
@@ -34,6 +39,23 @@ class Head(NamedTuple):
 class Loaded(NamedTuple):
     runs: list[PlanRun]
     unreadable: dict[str, str]  # plan -> why
+
+
+class Owned(NamedTuple):
+    """Which steps of some plans workers owned at a moment."""
+
+    steps: dict[str, set[int]]
+    last: str  # the last event of the inbox by then: those finished before are events up to it
+
+
+class _Labels(msgspec.Struct):
+    """Of a definition: what it is indexed under."""
+
+    label: str
+    labels: list[str] = []
+
+
+_labels_decoder = msgspec.json.Decoder(_Labels)
 
 
 class Ledger:
@@ -140,9 +162,52 @@ class Ledger:
         if not run.whole:
             raise DefinitionError(f"{len(run.steps)} steps, but {run.total} announced")
         for field, value in zip(records[::2], records[1::2], strict=True):
-            if field != b"plan":
+            if field == b"rest":
+                run.record = _plan_record_decoder.decode(value)
+            elif field != b"plan":
                 run.records[int(field)] = _record_decoder.decode(value)
         return run
+
+    def locks(self) -> Locks:
+        """Who holds what and who waits for it, as it stands."""
+        found = self.line.call("ZRANGE", self.keys.locks, 0, -1, "WITHSCORES")
+        return Locks((member.decode(), int(float(score))) for member, score in _pairs(found))
+
+    def limits(self, fixed: Mapping[str, Limit]) -> Limits:
+        """What stands under limits and what waits for them; `fixed` are those that the configuration sets."""
+        slots, limited, rates = self.line.batch(
+            [
+                ("SMEMBERS", self.keys.slots),
+                ("ZRANGE", self.keys.limited, 0, -1, "WITHSCORES"),
+                ("HGETALL", self.keys.rates),
+            ]
+        )
+        return Limits(
+            fixed,
+            slots=(slot.decode() for slot in slots),
+            waiting=((member.decode(), int(float(score))) for member, score in _pairs(limited)),
+            rates={name.decode(): float(value) for name, value in _pairs(rates)},
+        )
+
+    def repeats(self, names: Iterable[str]) -> dict[str, Repeat]:
+        """Recurring plans by name; those that do not exist, or are of a newer format, are left out."""
+        wanted = list(names)
+        if not wanted:
+            return {}
+        found = self.line.call("HMGET", self.keys.recurring, *wanted)
+        return {name: _repeat_decoder.decode(data) for name, data in zip(wanted, found, strict=True) if data}
+
+    def owned(self, plans: Iterable[str]) -> Owned:
+        """Which steps of these plans workers own now."""
+        steps: dict[str, set[int]] = {plan: set() for plan in plans}
+        members = self.line.call("HKEYS", self.keys.members)
+        for keys in self.line.batch([("HKEYS", self.keys.own(member.decode())) for member in members]):
+            for key in keys:
+                plan, step, _ = read_key(key.decode())
+                if plan in steps:
+                    steps[plan].add(step)
+        last = self.line.call("XREVRANGE", self.keys.inbox, "+", "-", "COUNT", 1)
+        return Owned(steps, last[0][0].decode() if last else "0-0")
 
     def queued(self) -> int:
         """Steps that wait on the queues which the members serve."""
@@ -152,8 +217,8 @@ class Ledger:
         depths = self.line.batch([("LLEN", self.keys.queue(queue)) for queue in sorted(queues)])
         return sum(depths)
 
-    def expired(self, ages_ms: Mapping[str, int], most: int, now_ms: int) -> list[tuple[str, str]]:
-        """(state, plan) of ended plans that are to go: past their state's age, and beyond `most` in all; a few at once.
+    def expired(self, ages_ms: Mapping[str, int], most: int, now_ms: int) -> list[Purge]:
+        """Ended plans that are to go: past their state's age, and beyond `most` in all; a few at once.
 
         `ages_ms`: a state's letter -> how long its plans are kept.
         """
@@ -167,7 +232,7 @@ class Ledger:
         found = [(one, plan.decode()) for one, plans in zip(letters, answers, strict=False) for plan in plans][:PURGE]
         beyond = sum(answers[len(letters) :]) - len(found) - most
         if found or beyond <= 0:
-            return found
+            return self._labelled(found)
         oldest = self.line.batch(
             [("ZRANGE", self.keys.index(one), 0, min(beyond, PURGE) - 1, "WITHSCORES") for one in letters]
         )
@@ -176,7 +241,20 @@ class Ledger:
             for one, answer in zip(letters, oldest, strict=True)
             for plan, since in zip(answer[::2], answer[1::2], strict=True)
         )
-        return [(one, plan) for _, one, plan in aged[: min(beyond, PURGE)]]
+        return self._labelled([(one, plan) for _, one, plan in aged[: min(beyond, PURGE)]])
+
+    def _labelled(self, plans: Sequence[tuple[str, str]]) -> list[Purge]:
+        definitions = self.line.batch([("LINDEX", self.keys.plan(plan), 0) for _, plan in plans])
+        purges: list[Purge] = []
+        for (state, plan), definition in zip(plans, definitions, strict=True):
+            try:
+                found = _labels_decoder.decode(definition or b"null")
+            except msgspec.MsgspecError:  # gone, or never readable: it is indexed under its state alone
+                purges.append(Purge(state, plan))
+            else:
+                labels = (f"action:{found.label}", *(f"labelled:{label}" for label in found.labels))
+                purges.append(Purge(state, plan, labels))
+        return purges
 
     # -- the dead ---------------------------------------------------------------------------------
 
@@ -197,8 +275,31 @@ class Ledger:
         )
 
     def _corpses(self, dead: Sequence[tuple[str, int | None]]) -> list[Corpse]:
-        owned = self.line.batch([("HKEYS", self.keys.own(incarnation)) for incarnation, _ in dead])
+        if not dead:
+            return []
+        members, *owned = self.line.batch(
+            [
+                ("HMGET", self.keys.members, *(incarnation for incarnation, _ in dead)),
+                *(("HKEYS", self.keys.own(incarnation)) for incarnation, _ in dead),
+            ]
+        )
         return [
-            Corpse(incarnation, tuple(key.decode() for key in keys), beat)
-            for (incarnation, beat), keys in zip(dead, owned, strict=True)
+            Corpse(incarnation, tuple(key.decode() for key in keys), beat, _boot(member))
+            for (incarnation, beat), member, keys in zip(dead, members, owned, strict=True)
         ]
+
+
+class _Boot(msgspec.Struct):
+    boot: str = ""
+
+
+_boot_decoder = msgspec.json.Decoder(_Boot)
+
+
+def _boot(member: bytes | None) -> str:
+    """The boot id of a member's node; empty when it is not known."""
+    return _boot_decoder.decode(member).boot if member else ""
+
+
+def _pairs(flat: Sequence[bytes]) -> Iterable[tuple[bytes, bytes]]:
+    return zip(flat[::2], flat[1::2], strict=True)

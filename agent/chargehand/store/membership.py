@@ -75,7 +75,7 @@ def beat(line: Line, keys: Keys, incarnation: str, member: Member, machine: str)
 
 
 def _beat(line: Line, keys: Keys, incarnation: str, member: Member, machine: str, *, first: bool) -> Beat:
-    names = [keys.members, keys.beats, keys.node(member.node), keys.own(incarnation)]
+    names = [keys.members, keys.beats, keys.node(member.node), keys.own(incarnation), keys.stopped]
     reply = line.call(*BEAT(names, incarnation, encode(member), machine, CLAIM_MS, "1" if first else "0"))
     if reply[0] == b"GONE":
         raise Gone(incarnation)

@@ -35,7 +35,7 @@ def take(
     line: Line, keys: Keys, incarnation: str, queues: Sequence[str], *, free: int, prefetch: int, idle: bool
 ) -> Taken:
     """Take steps from `queues`, in this order. Raises `Gone` when this incarnation is not registered."""
-    names = [keys.members, keys.own(incarnation)]
+    names = [keys.members, keys.own(incarnation), keys.stopped]
     for queue in queues:
         names += (keys.queue(queue), keys.alone(queue), keys.bell(queue))
     reply = line.call(*TAKE(names, incarnation, free, prefetch, "1" if idle else "0"))
