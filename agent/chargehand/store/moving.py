@@ -10,7 +10,7 @@ is named there, and to no other one, so that two who do so make one plan.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -21,7 +21,7 @@ from chargehand.store.scripts import WITHDRAW
 from chargehand.store.submission import Meta, Prepared
 from chargehand.wire import Definition
 
-__all__ = ["Moving", "Place", "arrived", "is_bound", "pending", "read_moving", "where", "withdraw"]
+__all__ = ["Moving", "Place", "arrived", "leaving", "pending", "read_moving", "where", "withdraw"]
 
 _ON_ITS_WAY = 7 * 86_400  # seconds that the content is kept when nobody brings it on
 _FORWARD = 86_400  # seconds that the name of the other executor is kept
@@ -65,13 +65,20 @@ def pending(line: Line, keys: Keys) -> set[str]:
     return {plan.decode() for plan in line.call("HKEYS", keys.pending)}
 
 
-def is_bound(line: Line, keys: Keys, plan: str) -> bool:
-    """True when a plan cannot leave: it was aimed at this executor, or belongs to other plans that are here."""
-    found = line.call("LRANGE", keys.plan(plan), 0, 1)
-    if not found:
-        return False
-    definition = msgspec.json.decode(found[0], type=Definition)
-    return bool(definition.after) or definition.parent is not None or msgspec.json.decode(found[1], type=Meta).pinned
+def leaving(line: Line, keys: Keys, plans: Sequence[str]) -> list[str]:
+    """Those of these plans that are not accepted and may go: not those that were aimed at this executor, or that
+    belong to other plans which are here."""
+    if not plans:
+        return []
+    positions = line.call("HMGET", keys.pending, *plans)
+    waiting = [plan for plan, position in zip(plans, positions, strict=True) if position is not None]
+    heads = line.batch([("LRANGE", keys.plan(plan), 0, 1) for plan in waiting])
+    return [plan for plan, head in zip(waiting, heads, strict=True) if head and not _bound(*head)]
+
+
+def _bound(definition: bytes, meta: bytes) -> bool:
+    read = msgspec.json.decode(definition, type=Definition)
+    return bool(read.after) or read.parent is not None or msgspec.json.decode(meta, type=Meta).pinned
 
 
 def read_moving(line: Line, keys: Keys, plan: str) -> Moving | None:
