@@ -161,7 +161,7 @@ class World:
         run.extend(self.definitions[plan].steps)
         for step, record in self.records.get(plan, {}).items():
             if step == PLAN_RECORD:
-                run.record = msgspec.json.decode(record, type=PlanRecord)
+                run.rest = msgspec.json.decode(record, type=PlanRecord)
             elif step != WHOLE_PLAN:
                 run.records[step] = msgspec.json.decode(record, type=StepRecord)
         return run

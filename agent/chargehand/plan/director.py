@@ -84,6 +84,9 @@ _definition_decoder = msgspec.json.Decoder(Definition)
 _ENDING = frozenset({PlanState.CANCELLING, PlanState.REVERTING})
 _STOPPING = frozenset({PlanState.FAILING, PlanState.CANCELLING})
 _LIVE = frozenset({PlanState.RUNNING, PlanState.PAUSED})
+_CANCELLING = int(PlanState.CANCELLING)
+_RUNNING = int(PlanState.RUNNING)
+_REVERTING = int(PlanState.REVERTING)
 _NOT_BEGUN = frozenset({PlanState.SCHEDULED, PlanState.WAITING})
 
 
@@ -203,9 +206,8 @@ class Director:
         """Take a plan that was loaded from Redis."""
         self.plans[run.id] = run
         self._size += run.size
-        names = [self._limits.names(policy) for policy in run.policies]
-        run.limited = names if any(names) else []
-        if run.ready and run.plan_state is PlanState.RUNNING:
+        run.limited = self._limits.table(run.policies)
+        if run.ready and run.state[0] == _RUNNING:
             self._eager[run.id] = None
 
     @property
@@ -271,8 +273,8 @@ class Director:
                 self._accept(event, int(position.partition("-")[0]))
             elif event is not None and not isinstance(event, Died):
                 # A death is dealt with as a corpse; what cannot be read is put aside by the loop.
-                if not isinstance(event, Recurring) and self._unloaded(event.plan):
-                    break
+                if not isinstance(event, Recurring) and event.plan not in self.plans and event.plan in commit.created:
+                    break  # accepted in this turn, and not in memory: the next turn loads it
                 self._handlers[type(event)](event)
             commit.position = position
             covered += 1
@@ -370,7 +372,7 @@ class Director:
             self._miss(run, "it was to start before, and had to wait")
             return
         self._plan(run, PlanEvent.DUE)
-        if run.record.awaits:
+        if run.rest is not None and run.rest.awaits:
             return
         if definition.locks:
             if run.id not in self._locks:
@@ -406,7 +408,7 @@ class Director:
         if event.failure is None:
             if event.suspended is not None:
                 self._suspend(run, event.step, event.suspended)
-            elif run.plan_state is PlanState.CANCELLING and _told_to_cancel(run, event.step):
+            elif run.state[0] == _CANCELLING and _told_to_cancel(run, event.step):
                 self._step(run, event.step, StepEvent.CANCELLED)
             elif self._step(run, event.step, StepEvent.SUCCEEDED) and run.id in self._undos:
                 self._undone(run, event.step)
@@ -828,7 +830,7 @@ class Director:
 
     def _known(self, plan: str) -> PlanRun | None:
         run = self.plans.get(plan)
-        if run is not None and run.plan_state in ENDED:  # a timer that outlived it, a late event
+        if run is not None and run.state[0] in ENDED:  # a timer that outlived it, a late event
             self._forget(plan)
             return None
         if run is not None:
@@ -840,7 +842,7 @@ class Director:
         if not run.advance(step, event):
             return False
         self._commit.count(1)
-        if run.ready and run.plan_state is PlanState.RUNNING:
+        if run.ready and run.state[0] == _RUNNING:
             self._eager[run.id] = None
         if run.limited and event not in {StepEvent.SUSPENDED, StepEvent.WOKEN, StepEvent.LOST}:
             self._leave_slots(run, step)
@@ -1011,7 +1013,7 @@ class Director:
             run = self.plans[plan]
             undo = self._undos.get(plan)
             if undo is not None:
-                while undo.ready and run.counts[StepState.UNDOING] < WINDOW:
+                while undo.ready and run.count(StepState.UNDOING) < WINDOW:
                     if commit.pushed and self._full:
                         self._eager.move_to_end(plan)
                         return
@@ -1020,7 +1022,7 @@ class Director:
                     del self._eager[plan]
                 continue
             limit = run.definition.limit
-            room = min(limit - run.counts[StepState.SUSPENDED], WINDOW) if limit else WINDOW
+            room = min(limit - run.count(StepState.SUSPENDED), WINDOW) if limit else WINDOW
             while run.ready and run.standing < room and run.plan_state is PlanState.RUNNING:
                 if commit.pushed and self._full:
                     self._eager.move_to_end(plan)  # the next turn starts with the other plans
@@ -1040,9 +1042,9 @@ class Director:
     def _settle(self) -> None:
         """Close the books of every plan that was touched: its end, its states, its records."""
         commit = self._commit
-        for plan, run in list(self._touched.items()):
-            state = run.plan_state
-            if state is PlanState.RUNNING:
+        for plan, run in self._touched.items():
+            state = run.state[0]
+            if state == _RUNNING:
                 if run.whole and not run.moving:
                     if not run.left:
                         self._plan(run, PlanEvent.COMPLETED)
@@ -1051,11 +1053,11 @@ class Director:
                     else:
                         # A sub-plan does not wait for a person: its parent step tells of it.
                         self._plan(run, PlanEvent.GIVEN_UP if run.definition.parent else PlanEvent.STALLED)
-            elif state is PlanState.REVERTING:
+            elif state == _REVERTING:
                 self._settle_revert(run)
-            if run.plan_state in _STOPPING and not run.standing and not run.counts[StepState.SUSPENDED]:
+            if run.state[0] in _STOPPING and not run.standing and not run.count(StepState.SUSPENDED):
                 self._plan(run, PlanEvent.STOPPED)
-            if run.plan_state in ENDED:
+            if run.state[0] in ENDED:
                 self._close(run)
             if plan in commit.created:
                 commit.created[plan] = bytes(run.state)
@@ -1073,12 +1075,11 @@ class Director:
         undo = self._undos.get(run.id)
         if undo is None:
             undo = self._undos[run.id] = Undo(run)
-        counts = run.counts
         if undo.ready:
-            if counts[StepState.UNDOING] < WINDOW and run.id not in self._eager:
+            if run.count(StepState.UNDOING) < WINDOW and run.id not in self._eager:
                 self._eager[run.id] = None
                 self._commit.timers[more_timer(run.id)] = self._now
-        elif not counts[StepState.UNDOING] and not counts[StepState.UNDO_RETRYING]:
+        elif not run.count(StepState.UNDOING) and not run.count(StepState.UNDO_RETRYING):
             spoiled = run.in_state(StepState.SPOILED)
             if not spoiled:
                 self._plan(run, PlanEvent.COMPLETED)
@@ -1093,8 +1094,9 @@ class Director:
         parent = run.definition.parent
         if parent is not None:
             self._tell(Ended(parent[0], parent[1], run.id, letter))
-        for follower in run.record.followers:
-            self._tell(Ended(follower, WHOLE_PLAN, run.id, letter))
+        if run.rest is not None:
+            for follower in run.rest.followers:
+                self._tell(Ended(follower, WHOLE_PLAN, run.id, letter))
         if run.id in self._locks:
             locks, entered = self._locks.leave(run.id)
             for lock in locks:

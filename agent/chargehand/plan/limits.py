@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from chargehand.wire import Policy
@@ -50,10 +50,19 @@ class Limits:
             self._waiting.setdefault(name, OrderedDict())[plan] = None
             self._ticket = max(self._ticket, ticket)
 
+    def table(self, policies: Sequence[Policy]) -> list[tuple[str, ...]]:
+        """For each policy the limits that its steps are under; empty when none is under any."""
+        if not self._limits:
+            for policy in policies:
+                if policy.limit or policy.rate[0]:
+                    break
+            else:
+                return []
+        names = [self.names(policy) for policy in policies]
+        return names if any(names) else []
+
     def names(self, policy: Policy) -> tuple[str, ...]:
         """The limits that a step of this policy is under on the policy's queue. The latest policy's figures count."""
-        if not self._limits and not policy.limit and not policy.rate[0]:
-            return ()
         found: list[str] = []
         action = f"action:{policy.action}"
         if policy.limit or policy.rate[0]:

@@ -21,6 +21,9 @@ __all__ = ["DefinitionError", "More", "PlanRecord", "PlanRun", "StepRecord", "ch
 _EXPAND = 16
 _STATES = frozenset(int(state) for state in StepState)
 _WAITING = int(StepState.WAITING)
+_STANDING = int(StepState.STANDING)
+_SUSPENDED = int(StepState.SUSPENDED)
+_RETRYING = int(StepState.RETRYING)
 
 
 class DefinitionError(ValueError):
@@ -98,8 +101,8 @@ class PlanRun:
         "orphaned",
         "policies",
         "ready",
-        "record",
         "records",
+        "rest",
         "size",
         "state",
         "steps",
@@ -119,11 +122,11 @@ class PlanRun:
         self.edges: dict[int, list[int]] = {}
         self.groups: dict[tuple[int, int], _Group] = {}
         self.records: dict[int, StepRecord] = {}
-        self.record = PlanRecord()
+        self.rest: PlanRecord | None = None
         self.ready: deque[int] = deque()
         self.blocked: dict[str, deque[int]] = {}  # a limit's name -> steps that are ready but for it
         self.limited: list[tuple[str, ...]] = []  # a policy: the limits it is under; empty: none is under any
-        self.counts = [0] * 128  # steps in each state; those that wait are not counted
+        self.counts: dict[int, int] = {}  # steps in each state but WAITING
         self.marked = False  # it is being ended, and workers were told
         self.orphaned = False  # entries of steps that were given up may stand on queues
         self.left = definition.total
@@ -153,7 +156,7 @@ class PlanRun:
                 continue
             if now not in _STATES:
                 raise DefinitionError(f"step {index} has the unknown state {now!r}")
-            self.counts[now] += 1
+            self.counts[now] = self.counts.get(now, 0) + 1
             if now in DONE:
                 self.left -= 1
 
@@ -199,17 +202,26 @@ class PlanRun:
         return record.attempt if record else 1
 
     @property
+    def record(self) -> PlanRecord:
+        """The sparse rest of the plan; made when it is asked for."""
+        if self.rest is None:
+            self.rest = PlanRecord()
+        return self.rest
+
+    def count(self, state: StepState) -> int:
+        """Steps in this state; not for WAITING."""
+        return self.counts.get(state, 0)
+
+    @property
     def standing(self) -> int:
         """Steps that are on a queue or owned by a worker."""
-        return self.counts[StepState.STANDING]
+        return self.counts.get(_STANDING, 0)
 
     @property
     def moving(self) -> bool:
         """Something of it can go on without anybody's doing: it stands, waits for an event, a timer or a limit."""
-        counts = self.counts
-        return bool(
-            counts[StepState.STANDING] or counts[StepState.SUSPENDED] or counts[StepState.RETRYING] or self.blocked
-        )
+        count = self.counts.get
+        return bool(count(_STANDING) or count(_SUSPENDED) or count(_RETRYING) or self.blocked)
 
     def in_state(self, *states: StepState) -> list[int]:
         """The steps in these states."""
@@ -239,8 +251,11 @@ class PlanRun:
             return False
         self.state[step + 1] = after
         self.dirty.add(step + 1)
-        self.counts[before] -= before != _WAITING
-        self.counts[after] += after != _WAITING
+        counts = self.counts
+        if before != _WAITING:
+            counts[before] -= 1
+        if after != _WAITING:
+            counts[after] = counts.get(after, 0) + 1
         if after in DONE:
             self.left -= 1
             self._release(step)

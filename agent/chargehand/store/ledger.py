@@ -163,7 +163,7 @@ class Ledger:
             raise DefinitionError(f"{len(run.steps)} steps, but {run.total} announced")
         for field, value in zip(records[::2], records[1::2], strict=True):
             if field == b"rest":
-                run.record = _plan_record_decoder.decode(value)
+                run.rest = _plan_record_decoder.decode(value)
             elif field != b"plan":
                 run.records[int(field)] = _record_decoder.decode(value)
         return run
