@@ -7,12 +7,12 @@ docs/high-availability.md. `CHARGEHAND_ROUNDS=n` has each n times.
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -88,9 +88,13 @@ def at_least(lines: Path, steps: int) -> None:
 def freeze(node: Node) -> None:
     """Its orchestrator, and its agent first, which would replace one that does not ping."""
     orchestrator = node.child("orchestrator")["pid"]
-    for pid in (node.agent.pid, orchestrator):
-        os.kill(pid, signal.SIGSTOP)
-        until("it is frozen", lambda pid=pid: psutil.Process(pid).status() == psutil.STATUS_STOPPED)
+    for process in (psutil.Process(node.agent.pid), psutil.Process(orchestrator)):
+        process.suspend()
+        until("it is frozen", partial(_is_frozen, process))
+
+
+def _is_frozen(process: psutil.Process) -> bool:
+    return process.status() == psutil.STATUS_STOPPED
 
 
 def succeeded(client: Client, plan: str) -> None:
@@ -120,13 +124,13 @@ def test_clean_stop_with_steps_in_flight(
     active.agent.terminate()
     figures.took("clean stop with steps in flight: the other has the lease", taken_over(line) - stopped)
     passive.until_status("active (epoch 2)")
-    for plan in plans:
-        view = client.read(plan)
+    for name in plans:
+        view = client.read(name)
         assert view is not None
         assert (view.state, view.counts) == ("running", {"queued": 2, "waiting": 1}), "nothing was disturbed"
     gate.touch()
     assert active.stop() == 0
-    undisturbed = [client.wait(plan, 60) is PlanState.SUCCEEDED for plan in plans]
+    undisturbed = [client.wait(name, 60) is PlanState.SUCCEEDED for name in plans]
     figures.went("clean stop with steps in flight: plans that succeeded", sum(undisturbed), len(plans))
     assert all(undisturbed)
     nothing_left(line, KEYS)
@@ -134,8 +138,8 @@ def test_clean_stop_with_steps_in_flight(
     assert lines_of(lines) == {
         f"{index}/{what}": 1 for index in range(3) for what in (active.name, passive.name, "after")
     }
-    for plan in plans:
-        view = client.read(plan)
+    for name in plans:
+        view = client.read(name)
         assert view is not None
         assert [step.attempt for step in view.steps] == [1, 1, 1]
         assert [step.result.node for step in view.steps[:2] if step.result] == [active.name, passive.name]

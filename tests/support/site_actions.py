@@ -47,6 +47,19 @@ def held(path: str, text: str, gate: str) -> str:
 
 
 @action
+async def held_async(path: str, text: str, gate: str) -> str:
+    note(path, text)
+    while not os.path.exists(gate):  # noqa: ASYNC110, ASYNC240, PTH110 - another process makes it
+        await asyncio.sleep(0.01)
+    return text
+
+
+@action(queue="urgent")
+def urgent(path: str, text: str, seconds: float = 0.0) -> str:
+    return note(path, text, seconds)
+
+
+@action
 def nap(seconds: float) -> float:
     time.sleep(seconds)
     return seconds
@@ -68,6 +81,18 @@ async def too_long_async() -> None:
     await asyncio.sleep(60)
 
 
+@action(timeout="4s")
+def held_too_long(path: str) -> None:
+    note(path, "thread")
+    too_long()
+
+
+@action(timeout="4s")
+async def held_too_long_async(path: str) -> None:
+    note(path, "async")
+    await asyncio.sleep(60)
+
+
 @action
 async def soon(value: int) -> int:
     await asyncio.sleep(0.01)
@@ -82,6 +107,11 @@ def third_time(path: str) -> int:
     if tries < 3:
         raise RuntimeError(f"try {tries}")
     return tries
+
+
+@action(retry=Retry(attempts=3, backoff="1500ms", max_backoff="1500ms"))
+def third_time_slowly(path: str) -> int:
+    return third_time(path)
 
 
 @action(rescue="skip")
