@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from chargehand.plan.books import PLAN_RECORD
 from chargehand.plan.commit import Commit, Corpse
-from chargehand.plan.director import PLAN_RECORD, Director, named
+from chargehand.plan.director import Director, named
 from chargehand.plan.life import DONE, ENDED, PlanState, StepState
 from chargehand.plan.limits import Limit, Limits
 from chargehand.plan.locks import Locks

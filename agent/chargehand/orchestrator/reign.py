@@ -16,10 +16,11 @@ from chargehand.config.settings import RetentionSettings
 from chargehand.orchestrator.health import Hearing
 from chargehand.orchestrator.load import Load
 from chargehand.plan.commit import Commit, Corpse
-from chargehand.plan.director import Director, check_timer, named
+from chargehand.plan.director import Director, named
 from chargehand.plan.life import PlanState
 from chargehand.plan.limits import Limit
 from chargehand.plan.repeat import Repeat
+from chargehand.plan.timers import check_timer
 from chargehand.store.committing import commit_command
 from chargehand.store.connection import Command, Full, Line, Unavailable, boottime
 from chargehand.store.keys import Keys

@@ -7,8 +7,8 @@ from typing import Any
 
 from msgspec import Raw
 
+from chargehand.plan.books import PLAN_RECORD
 from chargehand.plan.commit import Commit
-from chargehand.plan.director import PLAN_RECORD
 from chargehand.store.connection import Command
 from chargehand.store.keys import Keys
 from chargehand.store.scripts import COMMIT

@@ -1,0 +1,140 @@
+"""How a plan begins: accepted, then waiting for its time, for other plans, for its locks."""
+
+from __future__ import annotations
+
+import msgspec
+
+from chargehand.plan.books import Books
+from chargehand.plan.life import ENDED, PlanEvent, PlanState
+from chargehand.plan.locks import lock_member
+from chargehand.plan.run import DefinitionError, PlanRun
+from chargehand.plan.timers import late_timer, more_timer
+from chargehand.wire import Definition, Ended, Failure, Submitted
+
+__all__ = ["NOT_BEGUN", "Opening"]
+
+
+MAX_FOLLOWERS = 1_000  # plans that wait for the end of one
+
+_definition_decoder = msgspec.json.Decoder(Definition)
+NOT_BEGUN = frozenset({PlanState.SCHEDULED, PlanState.WAITING})
+
+
+class Opening:
+    """Accepts plans and lets them begin."""
+
+    def __init__(self, books: Books) -> None:
+        self._books = books
+
+    def accept(self, event: Submitted, submitted_ms: int) -> None:
+        if event.plan in self._books.plans or event.plan in self._books.commit.created:
+            return  # submitted twice is one plan
+        commit = self._books.commit
+        try:
+            definition = _definition_decoder.decode(event.definition)
+            run = PlanRun(event.plan, definition)
+            run.orphaned = False
+            if not definition.parts:
+                run.extend(definition.steps)
+                if not run.whole:
+                    raise DefinitionError(f"{len(run.steps)} steps, but {run.total} announced")
+            if definition.after:
+                self._follow(run)
+        except (msgspec.MsgspecError, DefinitionError) as error:
+            commit.created[event.plan] = bytes([PlanState.REJECTED])
+            self._books.refuse(event.plan, str(error))
+            return
+        for index in (f"action:{definition.label}", *(f"labelled:{label}" for label in definition.labels)):
+            commit.labelled.setdefault(index, []).append((submitted_ms, run.id))
+        commit.move(run.id, "", chr(PlanState.RUNNING), submitted_ms)
+        commit.count(len(run.state))
+        commit.created[run.id] = b""  # filled when the turn is settled
+        self._books.touched[run.id] = run
+        if definition.start_at_ms or definition.after or definition.locks:
+            run.set_plan(PlanState.SCHEDULED)
+            commit.move(run.id, "", chr(PlanState.SCHEDULED), self._books.now)
+            if definition.start_before_ms:
+                commit.timers[late_timer(run.id)] = definition.start_before_ms
+            self._books.accepting = True
+            self.open(run)
+            self._books.accepting = False
+        if not definition.parts:
+            self._books.adopt(run)
+            run.dirty.add(0)
+        elif run.plan_state is PlanState.RUNNING:
+            commit.timers[more_timer(run.id)] = (
+                self._books.now
+            )  # loaded from Redis, part by part, when the timer names it
+        if run.definition.hooks:
+            self._books.call_hooks(run)
+
+    def _follow(self, run: PlanRun) -> None:
+        """It starts after others: have them tell of their end. Raises `DefinitionError`."""
+        for other in run.definition.after:
+            leader = self._books.plans.get(other)
+            if leader is None:
+                raise DefinitionError(f"it is to start after plan {other}, which does not exist (any more)")
+            if leader.plan_state in ENDED:
+                if leader.plan_state is not PlanState.SUCCEEDED and run.definition.after_failure == "fail":
+                    raise DefinitionError(_not_after(other, leader.plan_state))
+                continue
+            if len(leader.record.followers) >= MAX_FOLLOWERS:
+                raise DefinitionError(f"{MAX_FOLLOWERS:,} plans start after plan {other} already")
+            run.record.awaits.append(other)
+            leader.record.followers.append(run.id)
+            self._books.keep(leader)
+        if run.record.awaits:
+            self._books.keep(run)
+
+    def open(self, run: PlanRun) -> None:
+        """Start it if its time has come, the plans before it have ended, and it holds its locks."""
+        definition = run.definition
+        if definition.start_at_ms > self._books.now:
+            self._books.commit.timers[more_timer(run.id)] = definition.start_at_ms
+            return
+        if definition.start_before_ms and self._books.now > definition.start_before_ms:
+            self.miss(run, "it was to start before, and had to wait")
+            return
+        self._books.move_plan(run, PlanEvent.DUE)
+        if run.rest is not None and run.rest.awaits:
+            return
+        if definition.locks:
+            if run.id not in self._books.locks:
+                locks = self._books.locks.beyond(run.id, definition.locks)
+                if definition.busy == "reject" and not self._books.locks.free(locks):
+                    self.miss(run, f"another plan holds {', '.join(repr(lock.name) for lock in definition.locks)}")
+                    return
+                ticket = self._books.locks.ask(run.id, locks)
+                for lock in locks:
+                    self._books.commit.locked[lock_member(run.id, lock)] = ticket
+                    self._books.commit.count(100)
+            if not self._books.locks.holds(run.id):
+                return
+        if self._books.move_plan(run, PlanEvent.OPENED):
+            if definition.start_before_ms:
+                self._books.commit.stopped_timers.add(late_timer(run.id))
+                self._books.commit.timers.pop(late_timer(run.id), None)
+            if run.ready:
+                self._books.eager[run.id] = None
+            elif not run.steps and run.total:
+                self._books.commit.timers[more_timer(run.id)] = self._books.now
+
+    def miss(self, run: PlanRun, why: str) -> None:
+        if self._books.move_plan(run, PlanEvent.MISSED):
+            self._books.explain(run.id, Failure(kind="not started", message=why, final=True))
+
+    def ended(self, event: Ended) -> None:
+        """A plan that this one starts after has ended."""
+        run = self._books.known(event.plan)
+        if run is None or event.other not in run.record.awaits:
+            return
+        run.record.awaits.remove(event.other)
+        self._books.keep(run)
+        if event.state != chr(PlanState.SUCCEEDED) and run.definition.after_failure == "fail":
+            self.miss(run, _not_after(event.other, PlanState(ord(event.state))))
+        elif run.plan_state in NOT_BEGUN:
+            self.open(run)
+
+
+def _not_after(plan: str, state: PlanState) -> str:
+    return f"it was to start after plan {plan}, which is {state.name.lower()}"
