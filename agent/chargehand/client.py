@@ -63,7 +63,7 @@ class Client:
     def __init__(self, settings: Settings, actions: Mapping[str, Action[..., Any]] | None = None) -> None:
         self._settings = settings
         self._actions = actions or {}
-        self._dialer = Dialer(settings.redis)
+        self._dialer = Dialer(settings.redis, settings.executor.name)
         self._keys = Keys(settings.executor.name)
         self._line: Line | None = None
         self._sent: dict[str, Prepared] = {}  # the latest, should Redis lose them while we wait

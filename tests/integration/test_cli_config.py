@@ -350,7 +350,7 @@ def test_unreadable_files_are_a_note_not_an_error(tmp_path: Path) -> None:
     done = chargehand("config", "check", "--file", path)
     assert done.returncode == 0
     assert done.stderr == (
-        "chargehand: note: redis.password_file: /nowhere/password cannot be read here: No such file or directory\n"
+        "chargehand: note: redis.password_file: cannot read /nowhere/password: No such file or directory\n"
     )
     assert done.stdout.startswith("ok: ")
 

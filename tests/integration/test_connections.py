@@ -53,6 +53,7 @@ def test_user_and_password_file(place: Path, server: Server) -> None:
     )
     secret = place / "password"
     secret.write_text("s3cret\n")
+    secret.chmod(0o600)
     settings = RedisSettings(url=server.url, username="chargehand", password_file=str(secret))
     assert connected(settings).call("ACL", "WHOAMI") == b"chargehand"
     secret.write_text("wrong")
@@ -73,6 +74,7 @@ def test_unreadable_password_is_degraded_not_an_exit(place: Path, server: Server
         program.role("waiting")
         assert f"cannot read {place}/nothing: No such file or directory" in program.fields["X_CHARGEHAND_REDIS"]
         server.line().call("CONFIG", "SET", "requirepass", "late")
+        (place / "nothing").touch(0o600)
         (place / "nothing").write_text("late")
         program.role("active")
     finally:

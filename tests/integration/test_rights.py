@@ -29,6 +29,7 @@ def allow(server: Server, *words: str) -> None:
 @pytest.fixture
 def config(place: Path, server: Server) -> Path:
     path = write_config(place, server.url, node="node-a")
+    (place / "password").touch(0o600)
     (place / "password").write_text("s3cret\n")
     login = f'[redis]\nusername = "chargehand"\npassword_file = "{place}/password"'
     path.write_text(path.read_text().replace("[redis]", login))

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["config"]
 
-_FILES = ("password_file", "sentinel_password_file", "ca_file", "cert_file", "key_file")
+_SECRET_FILES = ("password_file", "sentinel_password_file", "key_file")
+_FILES = (*_SECRET_FILES, "ca_file", "cert_file")
 _SECRET = re.compile(r"pass|secret|token|key|credential", re.IGNORECASE)  # names in an action's environment
 
 
@@ -44,8 +45,8 @@ def config() -> None:
 def check(file: str | None, place: str | None, *, as_json: bool) -> int:
     """Say everything that is wrong with the configuration.
 
-    Exit code: 0 when it is sound, 78 when it is refused, 1 when a module of actions cannot be imported (a node
-    starts with that, degraded).
+    Exit code: 0 when it is sound, 78 when it is refused, 1 when a module of actions cannot be imported or a file with
+    a secret is open to others (a node starts with that, degraded).
     """
     from chargehand.config.files import StandIn
     from chargehand.config.load import ConfigError, load
@@ -64,16 +65,19 @@ def check(file: str | None, place: str | None, *, as_json: bool) -> int:
             return 78
         raise
     imports = _import_problems(found)
-    notes += _unreadable(found.settings.redis)
+    exposed, unreadable = _file_faults(found.settings.redis)
+    notes += unreadable
+    degrading = [*imports, *exposed]
     if as_json:
         files = [str(path) for path in found.files]
-        print_json({"ok": not imports, "problems": [], "files": files, "imports": imports, "notes": notes})
-        return 1 if imports else 0
+        told = {"problems": [], "files": files, "imports": imports, "exposed": exposed, "notes": notes}
+        print_json({"ok": not degrading, **told})
+        return 1 if degrading else 0
     for note in notes:
         print(f"chargehand: note: {note}", file=sys.stderr)
-    for problem in imports:
+    for problem in degrading:
         print(f"chargehand: {problem}", file=sys.stderr)
-    if imports:
+    if degrading:
         print("chargehand: the configuration is sound; workers start with it, degraded by this", file=sys.stderr)
         return 1
     print(f"ok: {_summary(found)}")
@@ -195,18 +199,22 @@ def _agents_rights(runtime_dir: str) -> tuple[int, set[int], bool] | None:
     return uid, {gid for gid in gids if isinstance(gid, int)}, may_change
 
 
-def _unreadable(redis: RedisSettings) -> list[str]:
-    """Files that this user cannot read. Perhaps the service can, so this decides nothing."""
-    notes = []
+def _file_faults(redis: RedisSettings) -> tuple[list[str], list[str]]:
+    """Secrets that are open to others; and files that this user cannot use, which decides nothing: the service may."""
+    from chargehand.config.secrets import Exposed, SecretError, usable
+
+    exposed, unusable = list[str](), list[str]()
     for key in _FILES:
         path = getattr(redis, key)
         if path is None:
             continue
         try:
-            os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
-        except OSError as error:
-            notes.append(f"redis.{key}: {path} cannot be read here: {os.strerror(error.errno or 0)}")
-    return notes
+            usable(path, secret=key in _SECRET_FILES)
+        except Exposed as error:
+            exposed.append(f"redis.{key}: {error}")
+        except SecretError as error:
+            unusable.append(f"redis.{key}: {error}")
+    return exposed, unusable
 
 
 def _summary(found: Loaded) -> str:

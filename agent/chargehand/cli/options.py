@@ -48,9 +48,14 @@ def json_option(function: F) -> F:
 
 
 def loaded() -> Loaded:
+    from chargehand.config.files import config_path, instance
     from chargehand.config.load import load
+    from chargehand.config.secrets import CREDENTIALS, credentials_of
 
-    return load(None)
+    found = load(None)
+    # A command is not in the unit; whoever may look there finds its credentials where systemd keeps them.
+    os.environ.setdefault(CREDENTIALS, credentials_of(instance(config_path(None)[0])))
+    return found
 
 
 def reachable() -> Settings:

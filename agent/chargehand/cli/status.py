@@ -46,7 +46,7 @@ def status(*, as_json: bool) -> int:
     executor = settings.executor.name
     local, silence = _local()
     try:
-        line = Dialer(settings.redis).line()
+        line = Dialer(settings.redis, executor).line()
         census = take_census(line, Keys(executor), executor)
         line.close()
     except Unavailable as error:

@@ -20,7 +20,7 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     child = Child(options.config, default_name="orchestrator")
     try:
-        return Orchestrator(child, Dialer(child.settings.redis)).run()
+        return Orchestrator(child, Dialer(child.settings.redis, child.settings.executor.name)).run()
     except Exception as error:
         child.last_words(f"{type(error).__name__}: {error}")
         raise

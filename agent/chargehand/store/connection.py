@@ -6,24 +6,13 @@ every failure of the connection, and every answer that means "not now", is one e
 
 from __future__ import annotations
 
-import os
 import re
 import socket
-import ssl
 import time
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
-import redis
-from redis.backoff import NoBackoff
-from redis.connection import (
-    AbstractConnection,
-    Connection,
-    SSLConnection,
-    parse_url,
-)
+from redis.connection import AbstractConnection
 from redis.exceptions import (
     AskError,
     ClusterDownError,
@@ -35,23 +24,30 @@ from redis.exceptions import (
     ResponseError,
     TryAgainError,
 )
-from redis.retry import Retry
-from redis.sentinel import MasterNotFoundError, Sentinel
 
 from chargehand.config.settings import RedisSettings
+from chargehand.store.finding import finder
+from chargehand.store.opening import FAILURES, NotFound, reason_of
 from chargehand.store.scripts import SCRIPTS
 
-__all__ = ["Command", "Dialer", "Full", "Line", "Refused", "Unavailable"]
+__all__ = ["Command", "Dialer", "Full", "Line", "Refused", "Unavailable", "Unconfirmed"]
 
 Command = tuple[Any, ...]
 
 #: Answers of a server that is there but cannot serve: a fail-over, a start, a broken cluster. Not our mistake.
 _NOT_NOW = (ReadOnlyError, MasterDownError, ClusterDownError, TryAgainError, AskError, MovedError)
-_NOT_NOW_WORDS = re.compile(r"(?:^|[\s-])(TRYAGAIN|CLUSTERDOWN|READONLY|LOADING|MASTERDOWN|BUSY|UNBLOCKED)\b")
+_NOT_NOW_WORDS = re.compile(
+    r"(?:^|[\s-])(TRYAGAIN|CLUSTERDOWN|READONLY|LOADING|MASTERDOWN|BUSY|UNBLOCKED|NOREPLICAS|MISCONF)\b"
+)
+_IN_A_SCRIPT = " script: "  # from here on an error says which, and where in it
 
 
 class Unavailable(Exception):
     """Redis cannot be reached or cannot serve now. The message is for a status line."""
+
+
+class Unconfirmed(Unavailable):
+    """Too few replicas have what was written. It stands in Redis now, and may be gone after a failover."""
 
 
 class Full(Exception):
@@ -63,88 +59,51 @@ class Refused(Exception):
 
 
 class Dialer:
-    """Knows where Redis is and how to log in; makes lines."""
+    """Knows where Redis is and how to log in; makes lines. For many threads."""
 
-    def __init__(self, settings: RedisSettings) -> None:
+    def __init__(self, settings: RedisSettings, executor: str | None = None) -> None:
+        """`executor`: whose data is looked for. Needed for a cluster; with it, what sentinels tell is tried."""
         if settings.url is None:
             raise ValueError("redis.url is not set")
         self._settings = settings
-        self._url = settings.url
-        parts = urlsplit(self._url)
-        self._sentinels: list[tuple[str, int]] = []
-        if parts.scheme == "redis+sentinel":
-            hosts = parts.netloc.rpartition("@")[2].split(",")
-            for host in hosts:
-                name, _, port = host.partition(":")
-                self._sentinels.append((name, int(port or 26379)))
-            path = [unquote(piece) for piece in parts.path.split("/") if piece]
-            self._master = path[0] if path else "mymaster"
-            self._db = int(path[1]) if len(path) > 1 else 0
-            self.name = f"{self._master} by sentinel {hosts[0]}"
-        elif parts.scheme == "unix":
-            self.name = unquote(parts.path)
-        else:
-            self.name = f"{parts.hostname}:{parts.port or 6379}"
+        self._finder = finder(settings, executor)
+        self.name = self._finder.name
 
     def line(self) -> Line:
         """Connect. Raises `Unavailable`."""
         try:
-            connection = self._connection()
-            connection.connect()
-            line = Line(connection, float(self._settings.timeout), self.name)
-        except (RedisError, OSError, ValueError) as error:
-            raise Unavailable(f"{self.name}: {_reason(error)}") from error
+            connection = self._finder.connect()
+        except (*FAILURES, NotFound) as error:
+            raise Unavailable(f"{self.name}: {reason_of(error)}") from error
+        line = Line(
+            connection,
+            float(self._settings.timeout),
+            self.name,
+            min_replicas=self._settings.min_replicas,
+            doubt=self._finder.doubt,
+        )
         line.batch([("SCRIPT", "LOAD", script.text) for script in SCRIPTS])
         return line
-
-    def _connection(self) -> AbstractConnection:
-        settings = self._settings
-        options: dict[str, Any] = {
-            "socket_timeout": float(settings.timeout),
-            "socket_connect_timeout": float(settings.timeout),
-            "username": settings.username,
-            "password": _secret(settings.password_file),
-            "protocol": 2,
-            "retry": Retry(NoBackoff(), 0),  # what an unanswered request means is for the caller to decide
-        }
-        kind: Any = Connection
-        if self._sentinels:
-            sentinel = Sentinel(
-                self._sentinels,
-                sentinel_kwargs={
-                    "username": settings.sentinel_username,
-                    "password": _secret(settings.sentinel_password_file),
-                    "socket_timeout": float(settings.timeout),
-                    "socket_connect_timeout": float(settings.timeout),
-                },
-            )
-            host, port = sentinel.discover_master(self._master)
-            options |= {"host": host, "port": port, "db": self._db}
-        else:
-            where: dict[str, Any] = dict(parse_url(self._url))
-            kind = where.pop("connection_class", Connection)
-            where.pop("username", None) if settings.username else None
-            options |= {key: value for key, value in where.items() if value is not None}
-        if self._url.startswith("rediss:"):
-            kind = SSLConnection
-            options |= {
-                "ssl_ca_certs": settings.ca_file,
-                "ssl_certfile": settings.cert_file,
-                "ssl_keyfile": settings.key_file,
-            }
-        if issubclass(kind, Connection):
-            options["socket_keepalive"] = True
-        connection: AbstractConnection = kind(**options)
-        return connection
 
 
 class Line:
     """One connection. Not for two threads at once."""
 
-    def __init__(self, connection: AbstractConnection, timeout: float, name: str) -> None:
+    def __init__(
+        self,
+        connection: AbstractConnection,
+        timeout: float,
+        name: str,
+        *,
+        min_replicas: int = 0,
+        doubt: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`timeout`: seconds, of one request. `doubt` is called when this may be the wrong server."""
         self._connection = connection
         self._timeout = timeout
         self._name = name
+        self._min_replicas = min_replicas
+        self._doubt = doubt
 
     def fileno(self) -> int:
         """The socket, to wait on. After `fileno` says readable, and only then, `read` does not wait."""
@@ -202,6 +161,32 @@ class Line:
             raise failed
         return answers
 
+    @property
+    def confirmation(self) -> tuple[Command, ...]:
+        """To be sent after writes, in the same flight: then `missing` tells what became of them.
+
+        The answer comes in half the time-out, so that a shortfall is not taken for a silent server. It speaks of
+        what was written on this line, and of nothing where nothing was.
+        """
+        return (("WAIT", self._min_replicas, max(1, round(self._timeout * 500))),) if self._min_replicas else ()
+
+    def missing(self) -> str:
+        """Read the answer to `confirmation`: empty when enough replicas have it, else `0 of 1 replicas`."""
+        return self._shortfall(self.read()) if self._min_replicas else ""
+
+    def confirmed(self, *commands: Command) -> list[Any]:
+        """`batch`, and enough replicas have what was written. Raises `Unconfirmed` otherwise."""
+        answers = self.batch([*commands, *self.confirmation])
+        if self._min_replicas and (missing := self._shortfall(answers.pop())):
+            raise Unconfirmed(f"{self._name}: {missing}")
+        return answers
+
+    def _shortfall(self, found: int) -> str:
+        if found >= self._min_replicas:
+            return ""
+        self._doubt()
+        return f"{found} of {self._min_replicas} replicas"
+
     def close(self) -> None:
         self._connection.disconnect()
 
@@ -212,43 +197,12 @@ class Line:
         if isinstance(error, ResponseError):
             # redis-py knows some answers by class, others by their first word, and those in a script by neither.
             not_now = isinstance(error, _NOT_NOW) or _NOT_NOW_WORDS.search(text)
-            return (Unavailable if not_now else Refused)(f"{self._name}: {text}")
-        return Unavailable(f"{self._name}: {_reason(error)}")
+            if isinstance(error, MovedError):
+                text = f"its slot is at {error.host}:{error.port}, and a URL of redis+cluster:// finds it there"
+            return (Unavailable if not_now else Refused)(f"{self._name}: {text.partition(_IN_A_SCRIPT)[0]}")
+        return Unavailable(f"{self._name}: {reason_of(error)}")
 
 
 def boottime() -> float:
     """Seconds on a clock that goes on while the machine sleeps: what leases and outages are measured on."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
-def _secret(path: str | None) -> str | None:
-    if path is None:
-        return None
-    try:
-        return Path(path).read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise _NoSecret(f"cannot read {path}: {os.strerror(error.errno or 0)}") from error
-
-
-class _NoSecret(RedisError):
-    """The message says it all."""
-
-
-def _reason(error: Exception) -> str:
-    """What a person needs of an error that a connection met."""
-    if isinstance(error, redis.exceptions.AuthenticationError):
-        return f"login refused ({error})"
-    if isinstance(error, MasterNotFoundError):
-        return "no sentinel knows a master"
-    if isinstance(error, redis.exceptions.TimeoutError | TimeoutError):
-        return "no answer in time"
-    if isinstance(error, _NoSecret):
-        return str(error)
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, ssl.SSLError):  # an OSError whose number means something else
-            return f"TLS: {getattr(cause, 'verify_message', '') or cause.reason or cause}"
-        if isinstance(cause, OSError) and cause.errno:
-            return os.strerror(cause.errno) if not isinstance(cause, socket.gaierror) else str(cause.args[-1])
-        cause = cause.__cause__ or cause.__context__
-    return str(error).rstrip(".") or type(error).__name__

@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from chargehand import link as links
+from chargehand.config.secrets import CREDENTIALS
 from chargehand.link import Link
 from chargehand.linux.cgroup import Delegation, Group
 from chargehand.linux.parent import become_subreaper
@@ -26,7 +27,7 @@ from chargehand.supervisor.spec import Spec
 
 __all__ = ["Launched", "Launcher", "notify_path"]
 
-#: The agent's own relations to systemd are not for its children.
+#: The agent's own relations to systemd are not for its children. Its credentials are for ours alone.
 _PRIVATE = {
     "FDSTORE",
     "INVOCATION_ID",
@@ -100,7 +101,8 @@ class Launcher:
         """
         launched = Launched()
         theirs: list[int] = []
-        environment = {name: value for name, value in os.environ.items() if name not in _PRIVATE}
+        hidden = _PRIVATE if spec.own else _PRIVATE | {CREDENTIALS}
+        environment = {name: value for name, value in os.environ.items() if name not in hidden}
         environment |= {MARK: incarnation, "CHARGEHAND_CHILD": spec.name}
         lock = -1
         try:
