@@ -51,6 +51,7 @@ class _Wanted(NamedTuple):
 
     plan: Prepared
     steps: int  # that can begin at once
+    queues: frozenset[str]  # that they need
     executor: str | None  # the only one that will do
     key: str | None
 
@@ -126,24 +127,22 @@ class Executors:
 
     def _wanted(self, plan: Plan, key: str | None, executor: str | None) -> _Wanted:
         definition = plan.definition(next(iter(self._clients.values()))._by)
-        prepared = submission.prepare(
-            plan_id("", key),
-            definition,
-            submitted_ms=int(time.time() * 1000),
-            pinned=executor is not None,
-        )
+        name = plan_id("", key)
         for other in definition.after:
-            there = self.where(other)
-            if there is None:
-                raise SubmitRefused(f"the plan starts after plan {other}, which {self._unknown()}")
-            if executor not in {None, there}:
-                raise SubmitRefused(f"the plan starts after plan {other}, which is in executor {there}, not {executor}")
-            executor = there
-        if key is not None and (there := self.where(prepared.plan)) is not None:
-            if executor not in {None, there}:
-                raise SubmitRefused(f"the key {key!r} stands for plan {prepared.plan} in executor {there}")
-            executor = there
-        return _Wanted(prepared, sum(not step.after for step in definition.steps), executor, key)
+            executor = _agreed(
+                executor, self.where(other), f"the plan starts after plan {other}, which", self._unknown()
+            )
+        if nodes := {f"@{step.node}" for step in definition.steps if step.node is not None}:
+            self._look()
+            for node in sorted(nodes):
+                there = next(iter(self._lookout.router.serving([node])), None)
+                executor = _agreed(executor, there, f"a step is aimed at node {node[1:]}, which", self._unknown())
+        pinned = executor is not None
+        if key is not None and (there := self.where(name)) is not None:
+            executor = _agreed(executor, there, f"the key {key!r} stands for plan {name}, which", "")
+        prepared = submission.prepare(name, definition, submitted_ms=int(time.time() * 1000), pinned=pinned)
+        queues = frozenset(policy.queue for policy in definition.policies) | nodes
+        return _Wanted(prepared, sum(not step.after for step in definition.steps), queues, executor, key)
 
     def _place(self, wanted: list[_Wanted]) -> None:
         until = time.monotonic() + _PERSIST
@@ -174,7 +173,7 @@ class Executors:
         if one.executor is not None:
             return one.executor
         if one.key is None:
-            return self._lookout.choose(one.steps)
+            return self._lookout.choose(one.steps, one.queues)
         # Two clients with the same key must meet: at the first of its own order, where Redis makes it one plan.
         order = home_order(self.names, one.key)
         if order[0] in self._lookout.away:
@@ -354,8 +353,8 @@ class Executors:
         """Those of these plans that are not in this executor's hands any more."""
         leaving = self._lookout.ask(name, lambda line, keys: moving.leaving(line, keys, plans))
         routes: dict[str, str] = {}
-        for plan in leaving:
-            to = self._lookout.choose(1)
+        for plan, queues in leaving.items():
+            to = self._lookout.choose(1, queues)
             if to is not None and self._lookout.fresh(to):
                 routes[plan] = to
         if not routes:
@@ -387,3 +386,12 @@ class Executors:
         self.waits.pop(plan, None)
         self._placed[plan] = found.to
         return found.to
+
+
+def _agreed(executor: str | None, there: str | None, what: str, unknown: str) -> str:
+    """The executor that has what a plan needs, when nothing else needs another one. Raises `SubmitRefused`."""
+    if there is None:
+        raise SubmitRefused(f"{what} {unknown}")
+    if executor not in {None, there}:
+        raise SubmitRefused(f"{what} is in executor {there}, and the plan is to go to {executor}")
+    return there

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from random import Random
 from typing import NamedTuple, TypeVar
 
@@ -76,10 +76,10 @@ class Lookout:
     def fresh(self, name: str) -> bool:
         return name not in self.away and self.router.fresh(name, boottime())
 
-    def choose(self, steps: int) -> str | None:
+    def choose(self, steps: int, queues: Collection[str]) -> str | None:
         """For a plan that begins with so many steps: by load; where nobody is fresh, the one that was last."""
         now = boottime()
-        chosen = self.router.choose(steps, now, leave_out=self.away)
+        chosen = self.router.choose(steps, now, queues=queues, leave_out=self.away)
         if chosen is not None:
             return chosen
         ages = {name: self.router.age(name, now) for name in self.clients if name not in self.away}

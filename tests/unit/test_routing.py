@@ -81,6 +81,16 @@ class TestChoice:
         assert router.choose(1, 100.0, leave_out={"b"}) == "a"
         assert router.choose(1, 100.0, leave_out={"a", "b"}) is None
 
+    def test_queues_that_nobody_serves_come_last(self) -> None:
+        router = Router(["a", "b", "c"], Random(1))
+        heard(router, "a", Load(backlog=0, busy=0, threads=4, queues=["default"]))
+        heard(router, "b", Load(backlog=99, busy=4, threads=4, queues=["@node-b", "default", "hosts"]))
+        heard(router, "c", Load(backlog=0, busy=0, threads=0, queues=["hosts"]))
+        assert router.serving(["hosts", "default"]) == router.serving(["@node-b"]) == ["b"]
+        assert {router.choose(1, 100.0, queues={"hosts"}) for _ in range(100)} == {"b"}
+        assert {router.choose(1, 100.0, queues={"default"}) for _ in range(100)} == {"a", "b"}
+        assert {router.choose(1, 100.0, queues={"nobody's"}) for _ in range(100)} == {"a", "b"}
+
     def test_a_saturated_orchestrator_is_avoided(self) -> None:
         router = Router(["a", "b"], Random(1))
         heard(router, "a", Load(backlog=0, busy=0, threads=4, share=90))

@@ -27,6 +27,7 @@ class Load(Struct, frozen=True, omit_defaults=True):
     busy: int  # steps that workers have taken
     threads: int  # of its workers: what it can run at once
     share: int = 0  # percent of the last minute that its orchestrator was busy
+    queues: list[str] = []  # that its workers serve, a node's own (`@NODE`) too
     format: int = 1
 
 
@@ -72,11 +73,20 @@ class Router:
         known = self._heard.get(name)
         return known is not None and known.age(boot) < STALE
 
-    def choose(self, steps: int, boot: float, *, leave_out: Collection[str] = ()) -> str | None:
-        """The executor for a plan that begins with `steps` steps; None when none is fresh."""
+    def serving(self, queues: Collection[str]) -> list[str]:
+        """The executors whose workers serve all of these queues, as they were heard last."""
+        return [name for name, one in self._heard.items() if one.load.threads and set(queues) <= set(one.load.queues)]
+
+    def choose(
+        self, steps: int, boot: float, *, queues: Collection[str] = (), leave_out: Collection[str] = ()
+    ) -> str | None:
+        """The executor for a plan that begins with `steps` steps; None when none is fresh.
+
+        One whose workers do not serve the queues that the plan needs comes last: it would wait there.
+        """
         fresh = [name for name in self._names if name not in leave_out and self.fresh(name, boot)]
-        # Without a worker nothing runs, so it comes last.
-        able = [name for name in fresh if self._heard[name].load.threads]
+        serving = set(self.serving(queues))
+        able = [name for name in fresh if name in serving] or [name for name in fresh if self._heard[name].load.threads]
         if not able:
             return self._chance.choice(fresh) if fresh else None
         weights = [self._heard[name].load.threads for name in able]

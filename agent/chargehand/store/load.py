@@ -49,7 +49,7 @@ def measure(line: Line, keys: Keys, *, share: int) -> Load:
         ]
     )
     queued, owned = counts[: 2 * len(names)], counts[2 * len(names) :]
-    return Load(inbox + sum(queued), sum(owned), threads, share)
+    return Load(inbox + sum(queued), sum(owned), threads, share, names)
 
 
 def publish(line: Line, keys: Keys, token: str, load: Load) -> None:

@@ -65,20 +65,25 @@ def pending(line: Line, keys: Keys) -> set[str]:
     return {plan.decode() for plan in line.call("HKEYS", keys.pending)}
 
 
-def leaving(line: Line, keys: Keys, plans: Sequence[str]) -> list[str]:
-    """Those of these plans that are not accepted and may go: not those that were aimed at this executor, or that
-    belong to other plans which are here."""
+def leaving(line: Line, keys: Keys, plans: Sequence[str]) -> dict[str, set[str]]:
+    """Those of these plans that are not accepted and may go -> the queues that they need.
+
+    Not those that were aimed at this executor or a node of it, or that belong to other plans which are here.
+    """
     if not plans:
-        return []
+        return {}
     positions = line.call("HMGET", keys.pending, *plans)
     waiting = [plan for plan, position in zip(plans, positions, strict=True) if position is not None]
     heads = line.batch([("LRANGE", keys.plan(plan), 0, 1) for plan in waiting])
-    return [plan for plan, head in zip(waiting, heads, strict=True) if head and not _bound(*head)]
-
-
-def _bound(definition: bytes, meta: bytes) -> bool:
-    read = msgspec.json.decode(definition, type=Definition)
-    return bool(read.after) or read.parent is not None or msgspec.json.decode(meta, type=Meta).pinned
+    found: dict[str, set[str]] = {}
+    for plan, head in zip(waiting, heads, strict=True):
+        if not head:
+            continue
+        definition = msgspec.json.decode(head[0], type=Definition)
+        pinned = msgspec.json.decode(head[1], type=Meta).pinned
+        if not (pinned or definition.after or definition.parent):
+            found[plan] = {policy.queue for policy in definition.policies}
+    return found
 
 
 def read_moving(line: Line, keys: Keys, plan: str) -> Moving | None:
