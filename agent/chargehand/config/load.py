@@ -16,7 +16,7 @@ from chargehand.config.files import Merged, Origins, StandIn, config_path, insta
 from chargehand.config.plain import decode_quantity, from_builtins
 from chargehand.config.problems import NAMED, ConfigError, KeyPath, Problem, shown
 from chargehand.config.rules import ANY, broken_rules, inputs_of
-from chargehand.config.settings import AgentSettings, Duration, LogPattern, Name, Settings, Size
+from chargehand.config.settings import AgentSettings, Duration, LogPattern, Name, Rate, Settings, Size
 
 __all__ = ["ConfigError", "Loaded", "directories", "load"]
 
@@ -101,6 +101,7 @@ _WORDS: dict[type, str] = {
     float: "a number",
     Duration: 'a duration with its unit, like "5s" (ms, s, m, h, d)',
     Size: 'a size with its unit, like "64KiB" (B, KiB, MiB, GiB, TiB)',
+    Rate: 'a count in a time, like "10/s" (ms, s, m, h, d)',
     LogPattern: '{ log = "REGULAR EXPRESSION" }',
 }
 

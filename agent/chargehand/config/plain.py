@@ -10,12 +10,26 @@ from typing import Any
 
 import msgspec
 
-from chargehand.config.quantities import format_duration, format_size, parse_duration, parse_size
-from chargehand.config.settings import Duration, Settings, Size
+from chargehand.config.quantities import format_duration, format_size, parse_duration, parse_rate, parse_size
+from chargehand.config.settings import (
+    Duration,
+    ExecutorAddress,
+    ExecutorSettings,
+    Rate,
+    RedisSettings,
+    Settings,
+    Size,
+)
 
-__all__ = ["decode_quantity", "from_builtins", "reachable", "to_builtins"]
+__all__ = ["decode_quantity", "executors_of", "from_builtins", "reachable", "to_builtins"]
 
-_PARSE: dict[type, Callable[[str], Any]] = {Duration: parse_duration, Size: parse_size}
+
+def _rate(text: str) -> Rate:
+    parse_rate(text)
+    return Rate(text)
+
+
+_PARSE: dict[type, Callable[[str], Any]] = {Duration: parse_duration, Size: parse_size, Rate: _rate}
 
 
 def from_builtins(data: dict[str, Any]) -> Settings:
@@ -38,8 +52,23 @@ def reachable(settings: Settings) -> Settings:
     return msgspec.structs.replace(settings, redis=redis)
 
 
+def executors_of(settings: Settings) -> dict[str, Settings]:
+    """Each executor that plans may go to -> settings for a client of it. Without `[[executors]]`: the node's own."""
+    if not settings.executors:
+        return {settings.executor.name: settings}
+    shared = set(RedisSettings.__struct_fields__) & set(ExecutorAddress.__struct_fields__)
+    return {
+        one.name: msgspec.structs.replace(
+            settings,
+            executor=ExecutorSettings(one.name),
+            redis=settings.redis if one.url is None else RedisSettings(**{key: getattr(one, key) for key in shared}),
+        )
+        for one in settings.executors
+    }
+
+
 def decode_quantity(kind: type, value: Any) -> Any:
-    """A duration or size of its text, for `msgspec.convert`."""
+    """A duration, size or rate of its text, for `msgspec.convert`."""
     if kind in _PARSE:
         if not isinstance(value, str):
             raise ValueError(f"a number without a unit: {value!r}")
@@ -52,4 +81,6 @@ def _encode(value: Any) -> str:
         return format_duration(value)
     if isinstance(value, Size):
         return format_size(value)
+    if isinstance(value, Rate):
+        return str(value)
     raise TypeError(type(value))

@@ -11,7 +11,7 @@ __all__ = ["NAMED", "ConfigError", "KeyPath", "Problem", "absolute", "masked", "
 KeyPath = tuple[str, ...]
 
 #: Arrays of tables whose items have a name: they merge by it, and stand in a key path with it.
-NAMED = ("executors", "worker", "action", "child")
+NAMED = ("executors", "worker", "queue", "action", "child")
 
 #: Where people put a password by mistake, in place of the path of its file: never repeated.
 _UNSHOWN = ("password_file", "sentinel_password_file")

@@ -24,6 +24,8 @@ __all__ = [
     "OrchestratorSettings",
     "Parameter",
     "ProgramSettings",
+    "QueueSettings",
+    "Rate",
     "RedisSettings",
     "RetentionSettings",
     "RetrySettings",
@@ -43,6 +45,12 @@ class Duration(float):
 
 class Size(int):
     """Bytes. Written in TOML as `64KiB`, `512MiB`, `1GiB`."""
+
+
+class Rate(str):
+    """How many in a time: `10/s`, `100/m`."""
+
+    __slots__ = ()
 
 
 class NodeSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -133,6 +141,15 @@ class WorkerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     enabled: bool = True
 
 
+class QueueSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """`[[queue]]`: what holds for all steps of a queue, whichever worker runs them."""
+
+    name: Name
+    limit: Annotated[int, Meta(ge=1)] | None = None  # most of its steps that stand at once
+    rate: Rate | None = None  # most that begin in a time
+    enabled: bool = True
+
+
 class RetrySettings(Struct, frozen=True, forbid_unknown_fields=True):
     attempts: Annotated[int, Meta(ge=1, le=1000)] = 1  # in all, the first included
     backoff: Duration = Duration(1)  # before the second attempt; doubles, with jitter
@@ -161,7 +178,12 @@ class ActionSettings(Struct, frozen=True, forbid_unknown_fields=True):
     retry: RetrySettings = RetrySettings()
     on_lost: Literal["rerun", "pause"] = "rerun"
     exclusive: bool = False
-    rescue: Literal["pause", "skip", "fail"] = "pause"  # when a step has failed for good
+    rescue: Literal["pause", "skip", "fail", "revert"] = "pause"  # when a step has failed for good
+    limit: Annotated[int, Meta(ge=1)] | None = None  # most of its steps that stand at once, over all plans
+    rate: Rate | None = None  # most that begin in a time
+    reboots: bool = False  # it reboots its node, and is finished by the node's next boot
+    singleton: bool | Literal["reject"] = False  # one plan with a step of it at a time; others wait, or are refused
+    locks: list[Annotated[str, Meta(min_length=1)]] = []  # that a plan with a step of it holds
     privileged: bool = False  # runs in a group with unit = true, and only there
     env: dict[str, str] = {}
     enabled: bool = True
@@ -172,6 +194,7 @@ class RetentionSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
     succeeded: Duration = Duration(30 * 86_400)
     failed: Duration = Duration(365 * 86_400)
+    cancelled: Duration = Duration(90 * 86_400)  # halted and reverted ones too
     rejected: Duration = Duration(30 * 86_400)
     most: Annotated[int, Meta(ge=0)] = 1_000_000  # ended plans in all; the oldest go first
 
@@ -234,6 +257,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     agent: AgentSettings = AgentSettings()
     orchestrator: OrchestratorSettings = OrchestratorSettings()
     worker: list[WorkerSettings] = field(default_factory=lambda: [WorkerSettings(name="worker")])
+    queue: list[QueueSettings] = []
     retention: RetentionSettings = RetentionSettings()
     actions: ActionsSettings = ActionsSettings()
     action: list[ActionSettings] = []

@@ -79,9 +79,17 @@ TEMPLATE = """\
 # limits = {}                    # { nofile = 65536 }; also nproc, core, stack, memlock, file_size, address_space
 # enabled = true                 # false removes a group that an earlier file declares
 
+# What holds for all steps of a queue, whichever worker runs them.
+# [[queue]]
+# name = "hosts"
+# limit = 50                     # most of its steps that stand at once (default: no limit)
+# rate = "10/s"                  # most that begin in a time (default: no limit)
+# enabled = true                 # false removes it
+
 [retention]
 # succeeded = "30d"              # how long ended plans are kept, by their state
 # failed = "365d"
+# cancelled = "90d"              # halted and reverted ones too
 # rejected = "30d"
 # most = 1000000                 # ended plans in all; the oldest go first
 
@@ -100,7 +108,12 @@ TEMPLATE = """\
 # retry = { attempts = 3, backoff = "1s", max_backoff = "1m" }
 # on_lost = "rerun"              # when its worker dies; "pause" for what must not run twice by itself
 # exclusive = false              # true: ended when its worker is cut off, so that two attempts never overlap
-# rescue = "pause"               # when a step has failed for good; "skip" it, or "fail" the plan
+# rescue = "pause"               # when a step has failed for good; "skip" it, "fail" or "revert" the plan
+# limit = 20                     # most of its steps that run at once, over all plans (default: no limit)
+# rate = "10/s"                  # most that begin in a time (default: no limit)
+# reboots = false                # true: it reboots its node, and is finished by the node's next boot
+# singleton = false              # true: one plan with it at a time, others wait; "reject": others are refused
+# locks = ["packages"]           # what a plan with it holds while it is under way
 # privileged = false             # true: runs in a group with unit = true, and only there
 # env = { LANG = "C" }
 # enabled = true

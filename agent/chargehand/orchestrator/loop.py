@@ -18,7 +18,10 @@ from typing import NoReturn
 
 import chargehand
 from chargehand.child import Child, Ending, Request
+from chargehand.config.quantities import parse_rate
+from chargehand.config.settings import Settings
 from chargehand.orchestrator.reign import Deposed, Forget, Reign
+from chargehand.plan.limits import Limit
 from chargehand.store import lease
 from chargehand.store.connection import Dialer, Full, Line, Refused, Unavailable, boottime
 from chargehand.store.keys import Keys
@@ -218,7 +221,7 @@ class Orchestrator:
             ttl=self._ttl,
             renew_every=self._renew_every,
             retention=self._child.settings.retention,
-            limits={},
+            limits=_limits(self._child.settings),
             careful=self._careful,
             wait=self._wait,
             tend=self._tend,
@@ -333,3 +336,11 @@ class Orchestrator:
         request.answer()
         if self._reigning:
             raise Deposed("stepped down as asked")
+
+
+def _limits(settings: Settings) -> dict[str, Limit]:
+    """Those of queues; those of actions come with the plans."""
+    return {
+        f"queue:{queue.name}": Limit(queue.limit or 0, *(parse_rate(queue.rate) if queue.rate else (0, 0)))
+        for queue in settings.queue
+    }

@@ -78,9 +78,9 @@ class Reign:
         self._ages_ms = {
             chr(PlanState.SUCCEEDED): round(retention.succeeded * 1000),
             chr(PlanState.FAILED): round(retention.failed * 1000),
-            chr(PlanState.CANCELLED): round(retention.failed * 1000),
-            chr(PlanState.REVERTED): round(retention.failed * 1000),
-            chr(PlanState.HALTED): round(retention.failed * 1000),
+            chr(PlanState.CANCELLED): round(retention.cancelled * 1000),
+            chr(PlanState.REVERTED): round(retention.cancelled * 1000),
+            chr(PlanState.HALTED): round(retention.cancelled * 1000),
             chr(PlanState.REJECTED): round(retention.rejected * 1000),
         }
         self._purge_at = 0.0

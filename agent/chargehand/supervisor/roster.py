@@ -54,7 +54,7 @@ def _orchestrator(settings: Settings, plain: dict[str, Any]) -> Spec:
         name="orchestrator",
         kind="orchestrator",
         argv=own_argv("orchestrator"),
-        settings=_given(plain, "node", "executor", "redis", "orchestrator", "retention"),
+        settings=_given(plain, "node", "executor", "redis", "orchestrator", "retention", "queue"),
         env=tuple(own.env.items()),
         watchdog=_ORCHESTRATOR_WATCHDOG,
         dump_time=0.1,  # others wait for it
