@@ -98,10 +98,10 @@ class TestCommit:
         self.commit(line, held.token, 0)
         assert line.call("PTTL", KEYS.lease) > 1_000
 
-    def test_already_changes_nothing_more(self, line: Line) -> None:
+    def test_sent_again_changes_nothing_more(self, line: Line) -> None:
         held = hold(line)
         self.commit(line, held.token, 0, self.created())
-        assert self.commit(line, held.token, 0, self.created())[0] == b"ALREADY"
+        assert self.commit(line, held.token, 0, self.created()) == [b"DIVERGED", b"1"]
         assert waiting(line) == [0], "pushed once"
         assert line.call("HGET", KEYS.head, "seq") == b"1"
 

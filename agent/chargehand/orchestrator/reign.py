@@ -300,9 +300,9 @@ class Reign:
         self._hearing.heard(boottime(), answer[1])
 
     def _judge(self, answer: list[Any]) -> None:
-        """Anything but OK ends this memory. ALREADY is ours too: the same commit, applied by an earlier try."""
+        """Anything but OK ends this memory. No commit is ever sent twice: who got no answer reads Redis again."""
         word = answer[0].decode()
-        if word in {"OK", "ALREADY"}:
+        if word == "OK":
             return
         detail = answer[1].decode() if len(answer) > 1 else ""
         if word == "FENCED":

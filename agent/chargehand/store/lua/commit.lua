@@ -7,7 +7,7 @@
 --             OWNS key fields   the hash has these fields and no others
 --             BEAT key member score   the member's score is still this
 -- Operations  a Redis command, or RING key n: wake up to n waiting workers
--- Reply {'OK', now ms} | {'ALREADY', now ms} | {'FENCED', fence} | {'LAPSED'} | {'DIVERGED', seq} | {'CHANGED', key}
+-- Reply {'OK', now ms} | {'FENCED', fence} | {'LAPSED'} | {'DIVERGED', seq} | {'CHANGED', key}
 local fence = redis.call('GET', KEYS[2])
 if fence ~= ARGV[1] then
   return {'FENCED', fence or ''}
@@ -16,9 +16,7 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local seq = tonumber(redis.call('HGET', KEYS[3], 'seq') or '0')
 local decided_on = tonumber(ARGV[2])
-if seq == decided_on + 1 then
-  return {'ALREADY', now}
-elseif seq ~= decided_on then
+if seq ~= decided_on then
   return {'DIVERGED', string.format('%d', seq)}
 end
 local at = 7

@@ -27,9 +27,8 @@ for k = 4, #KEYS, 3 do
   replies[#replies + 1] = reply
 end
 if withdrawn then
-  -- An orchestrator may have read those events. Its next commit finds another number and it reads again what is
-  -- there. By two: one more than it expects would tell it that its commit has been applied already.
+  -- An orchestrator may have read those events: its next commit finds another number, and it reads again what is there.
   local seq = tonumber(redis.call('HGET', KEYS[1], 'seq') or '0')
-  redis.call('HSET', KEYS[1], 'seq', string.format('%d', seq + 2))
+  redis.call('HSET', KEYS[1], 'seq', string.format('%d', seq + 1))
 end
 return replies
