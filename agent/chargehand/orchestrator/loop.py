@@ -20,7 +20,7 @@ import chargehand
 from chargehand.child import Child, Ending, Request
 from chargehand.config.quantities import parse_rate
 from chargehand.config.settings import Settings
-from chargehand.orchestrator.reign import Deposed, Forget, Reign
+from chargehand.orchestrator.reign import Deposed, Forget, Newer, Reign
 from chargehand.plan.limits import Limit
 from chargehand.store import lease
 from chargehand.store.connection import Dialer, Full, Line, Refused, Unavailable, boottime
@@ -98,6 +98,8 @@ class Orchestrator:
                 self._passive(line)
             try:
                 self._active(line)
+            except Newer as why:
+                self._outdated(line, str(why))
             except Deposed as why:
                 # Asked to step down, it has let go already.
                 level = logging.WARNING if self._held is not None else logging.INFO
@@ -243,6 +245,19 @@ class Orchestrator:
         finally:
             self._reigning = False
             self._reign = None
+
+    def _outdated(self, line: Line, why: str) -> None:
+        """Leave the lease to those who can read what stands there."""
+        log.error("passive for good: %s", why)
+        assert self._held is not None
+        lease.release(line, self._keys, self._held.token)
+        self._held = None
+        self._retired, self._reluctant_until = True, math.inf
+        self._role("passive", epoch=self._seen, since_ms=0)
+        self._child.reached()
+        self._child.tell(
+            ready=True, status="passive (the data is of a later version)", role="passive", redis="", degraded=why
+        )
 
     def _tend(self, line: Line, queued: int | None) -> None:
         """Between turns, when the line is free: hear the agent, ping, beat, report."""

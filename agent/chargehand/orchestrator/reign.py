@@ -29,9 +29,9 @@ from chargehand.store.ledger import PURGE, Ledger, Owned
 from chargehand.store.load import PUBLISH_EVERY, measure, publish
 from chargehand.store.membership import BEAT_EVERY, SILENT_MS
 from chargehand.store.scripts import RENEW
-from chargehand.wire import Died, Event, Finished, Submitted
+from chargehand.wire import FORMAT, Died, Event, Finished, Submitted
 
-__all__ = ["Deposed", "Forget", "Reign"]
+__all__ = ["Deposed", "Forget", "Newer", "Reign"]
 
 log = logging.getLogger("chargehand.orchestrator")
 
@@ -41,6 +41,10 @@ _IDLE = 1.0  # seconds: the longest read, so that the watchdog is pinged and the
 
 class Deposed(Exception):
     """The lease is no longer ours. The message says how we know."""
+
+
+class Newer(Exception):
+    """The data was written by a later version, in a format that this one cannot read. The message says so."""
 
 
 class Forget(Exception):
@@ -55,7 +59,7 @@ class Forget(Exception):
 
 
 class Reign:
-    """Raises `Deposed`, `Forget`, and whatever the line raises."""
+    """Raises `Deposed`, `Forget`, `Newer` (at its opening), and whatever the line raises."""
 
     def __init__(
         self,
@@ -107,7 +111,9 @@ class Reign:
 
     def open(self) -> None:
         """Read where the last commit of anybody left off."""
-        self._seq, self._position = self._ledger.head()
+        self._seq, self._position, written = self._ledger.head()
+        if written > FORMAT:
+            raise Newer(f"the data is of format {written} and this version reads up to {FORMAT}: update this node")
         self._director = Director(locks=self._ledger.locks(), limits=self._ledger.limits(self._limits))
         self._renew(force=True)
 

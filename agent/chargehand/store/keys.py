@@ -11,7 +11,8 @@ class Keys:
     lease     string, expires: the token `EPOCH:INCARNATION` of the active orchestrator
     fence     string: the last token ever given; every write of an orchestrator compares it
     holder    hash: node and time (ms) of the last acquisition
-    head      hash: `seq`, the commit number, and `position`, the last event it covers
+    head      hash: `seq`, the commit number, and `position`, the last event it covers; `format`, the highest that was
+              ever written (absent: 1)
     inbox     stream: everything that happened and is not yet decided on
     pending   hash: plan -> its event in the inbox, while it is not accepted
     timers    sorted set: timer -> due, ms of Redis' TIME

@@ -34,6 +34,7 @@ _repeat_decoder = msgspec.json.Decoder(Repeat)
 class Head(NamedTuple):
     seq: int
     position: str
+    format: int  # of what stands in Redis: the highest that was ever written
 
 
 class Loaded(NamedTuple):
@@ -64,8 +65,8 @@ class Ledger:
         self.keys = keys
 
     def head(self) -> Head:
-        seq, position = self.line.call("HMGET", self.keys.head, "seq", "position")
-        return Head(int(seq or 0), position.decode() if position else "0-0")
+        seq, position, written = self.line.call("HMGET", self.keys.head, "seq", "position", "format")
+        return Head(int(seq or 0), position.decode() if position else "0-0", int(written or 1))
 
     def read_command(self, position: str, block_ms: int | None) -> Command:
         """The command that reads the next events; None does not block."""
