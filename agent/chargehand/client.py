@@ -17,7 +17,10 @@ import hashlib
 import secrets
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from itertools import islice
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -25,21 +28,26 @@ from chargehand.actions import Action
 from chargehand.config.settings import Settings
 from chargehand.plan.life import ENDED, PlanState
 from chargehand.planner import Plan
+from chargehand.requests import NotPossible, Requests, no_plan
 from chargehand.store import plans as reading
-from chargehand.store import submission
+from chargehand.store import searching, submission
 from chargehand.store.connection import Dialer, Full, Line, Unavailable
+from chargehand.store.history import Moment, read_history
 from chargehand.store.keys import Keys
 from chargehand.store.plans import PlanView
+from chargehand.store.searching import Wanted
 from chargehand.store.submission import Prepared
-from chargehand.wire import Resumed, Skipped
+from chargehand.store.subplans import ChildrenView, read_children
+from chargehand.store.watching import LOOK, SAID, Change, Follower
 
-__all__ = ["Client", "SubmitRefused", "WaitTimeout", "plan_id"]
+__all__ = ["LOOK_EVERY", "Client", "NotPossible", "SubmitRefused", "WaitTimeout", "plan_id"]
 
 T = TypeVar("T")
 
+LOOK_EVERY = 5.0  # seconds: one who waits looks at the plan's state so often, whatever is heard
+
 _PERSIST = 30.0  # seconds that a submission is tried again while Redis is away
 _REMEMBER = 1_000  # plans
-_LOOK = 5.0  # seconds: a waiting client looks at the state so often, whatever it hears
 
 
 class SubmitRefused(Exception):
@@ -57,7 +65,7 @@ def plan_id(executor: str, key: str | None = None) -> str:
     return "k" + hashlib.sha256(f"{executor}\0{key}".encode()).hexdigest()[:24]
 
 
-class Client:
+class Client(Requests):
     """Not for two threads at once."""
 
     def __init__(self, settings: Settings, actions: Mapping[str, Action[..., Any]] | None = None) -> None:
@@ -146,32 +154,109 @@ class Client:
                 time.sleep(0.2)
 
     def _wait(self, plan: str, until: float | None) -> PlanState:
-        line = self._dialer.line()
+        with self._listening(plan) as ears:
+            while True:
+                state = self.look(plan)
+                if state is not None:
+                    return state
+                left = LOOK_EVERY if until is None else min(LOOK_EVERY, until - time.monotonic())
+                if left <= 0:
+                    raise WaitTimeout(f"plan {plan} has not ended in the time given; it goes on")
+                _hear(ears, left, state_only=True)
+
+    def look(self, plan: str) -> PlanState | None:
+        """The state in which a plan has ended or is paused; None: it goes on. Submits again what Redis has lost."""
+        state = self._ask(lambda line: submission.plan_state(line, self._keys, plan))
+        if state is None and not self._ask(lambda line: submission.exists(line, self._keys, plan)):
+            self._again(plan)
+        return state if state in ENDED or state is PlanState.PAUSED else None
+
+    def _again(self, plan: str) -> bool:
+        """Submit a plan of ours once more, under the same id. False: it is not ours."""
+        if plan not in self._sent:
+            return False
+        self._send([self._sent[plan]], time.monotonic() + _PERSIST)
+        return True
+
+    def watch(self, plan: str, *, past: int | None = None) -> Iterator[Change]:
+        """What happens to a plan and what its steps say, as it happens, until it has ended or is paused.
+
+        past: how much of what was said before to begin with; None: all that is kept (the last 10,000 messages or so).
+        Goes on through outages and failovers. Raises `NotPossible` when there is no such plan.
+        """
+        follower = self.follower(plan, past=past)
+        while not follower.over:
+            try:
+                with self._listening(plan) as ears:
+                    while not follower.over:
+                        yield from self.news(follower)
+                        if not follower.over and not follower.behind:
+                            _hear(ears, LOOK, state_only=False)
+            except Unavailable:
+                time.sleep(0.2)
+
+    def follower(self, plan: str, *, past: int | None = None) -> Follower:
+        """Where one who watches a plan stands, for `news`."""
+        return Follower(self._keys, plan, past=past)
+
+    def news(self, follower: Follower) -> list[Change]:
+        """What has happened since a follower asked last. Raises `NotPossible` when there is no such plan."""
+        changes = list(follower.changes(self._ask(lambda line: line.batch(follower.questions()))))
+        if not follower.exists and not self._again(follower.plan):
+            raise NotPossible(no_plan(follower.plan))
+        return changes
+
+    @contextmanager
+    def _listening(self, plan: str) -> Iterator[Line]:
         ears = self._dialer.line()
         try:
             ears.call("SUBSCRIBE", self._keys.plan_channel(plan))
-            while True:
-                state = submission.plan_state(line, self._keys, plan)
-                if state is not None and (state in ENDED or state is PlanState.PAUSED):
-                    return state
-                if state is None and plan in self._sent and not submission.exists(line, self._keys, plan):
-                    # Redis lost its data since: the same plan again, under the same id.
-                    self._send([self._sent[plan]], time.monotonic() + _PERSIST)
-                left = _LOOK if until is None else min(_LOOK, until - time.monotonic())
-                if left <= 0:
-                    raise WaitTimeout(f"plan {plan} has not ended in the time given; it goes on")
-                if ears.ready(left):
-                    ears.read()
+            yield ears
         finally:
-            line.close()
             ears.close()
+
+    def children(
+        self, plan: str, step: int, *, state: str | None = None, first: int = 0, most: int = 100
+    ) -> ChildrenView:
+        """The sub-plans of a step: how many are in which state, and those in `state` from the `first`-th on.
+
+        For each item that the step started a sub-plan for, the latest one. Raises `NotPossible`.
+        """
+        if self.read(plan, steps=False) is None:
+            raise NotPossible(no_plan(plan))
+        return self._ask(lambda line: read_children(line, self._keys, plan, step, state=state, first=first, most=most))
 
     def read(self, plan: str, *, steps: bool = True) -> PlanView | None:
         """All about a plan; None when there is none of that id."""
         return self._ask(lambda line: reading.read_plan(line, self._keys, plan, steps=steps))
 
-    def list(self, *, state: str | None = None, most: int = 50) -> list[PlanView]:
-        return self._ask(lambda line: reading.listing(line, self._keys, state=state, most=most))
+    def search(
+        self,
+        *,
+        state: str | None = None,
+        action: str = "",
+        labels: Iterable[str] = (),
+        since: datetime | None = None,
+        until: datetime | None = None,
+        most: int = 50,
+        children: bool = False,
+    ) -> list[PlanView]:
+        """Plans that meet all of it, at most `most`, without their steps.
+
+        state: a word, as in a view. action: what was asked for. labels: all of them. since, until: of the submission,
+        with their time zone. Of an action or a label, the latest submissions come first; else those under way, then
+        those that ended, each by when they came into their state. Sub-plans are left out unless `children`.
+        """
+        states = None if state is None else frozenset(one for one in PlanState if reading.PLAN_WORDS[one] == state)
+        wanted = Wanted(
+            states,
+            action,
+            tuple(labels),
+            0 if since is None else int(since.timestamp() * 1000),
+            None if until is None else int(until.timestamp() * 1000),
+            children,
+        )
+        return self._ask(lambda line: list(islice(searching.search(line, self._keys, wanted), most)))
 
     def export(
         self, states: Iterable[PlanState], *, since_ms: int = 0, until_ms: int | None = None
@@ -184,20 +269,19 @@ class Client:
         try:
             for state in states:
                 until = until_ms if until_ms is not None else int(time.time() * 1000) + 60_000
-                for plan in reading.in_state(line, self._keys, state, since_ms, until):
+                for plan in searching.in_state(line, self._keys, state, since_ms, until):
                     view = reading.read_plan(line, self._keys, plan)
                     if view is not None:  # it may have gone meanwhile
                         yield view
         finally:
             line.close()
 
-    def resume(self, plan: str) -> None:
-        """Run the failed steps of a paused plan again."""
-        submission.ask(self._connected(), self._keys, Resumed(plan, self._by))
-
-    def skip(self, plan: str, steps: Iterable[int]) -> None:
-        """Let a paused plan go on without these steps, which failed."""
-        submission.ask(self._connected(), self._keys, *(Skipped(plan, step, self._by) for step in steps))
+    def history(self, plan: str) -> Sequence[Moment]:
+        """What happened to a plan, in order. Raises `NotPossible` when there is no such plan."""
+        found = self._ask(lambda line: read_history(line, self._keys, plan))
+        if found is None:
+            raise NotPossible(no_plan(plan))
+        return found
 
     def output(self, plan: str, step: int = -1) -> Any:
         """The output of a step (default: the last one). Raises `LookupError` when there is none."""
@@ -210,6 +294,13 @@ class Client:
         import msgspec  # noqa: PLC0415 - small, and only here
 
         return msgspec.json.decode(result.output)
+
+    def list(self, *, state: str | None = None, most: int = 50, children: bool = False) -> list[PlanView]:
+        """The newest plans: those under way first, then those that ended; in one state (a word, as in a view) only.
+
+        Sub-plans are left out unless `children`.
+        """
+        return self.search(state=state, most=most, children=children)
 
     def _ask(self, question: Callable[[Line], T]) -> T:
         """Ask; once more on a new connection when the one we had has ended since."""
@@ -224,3 +315,11 @@ class Client:
         if self._line is None:
             self._line = self._dialer.line()
         return self._line
+
+
+def _hear(ears: Line, seconds: float, *, state_only: bool) -> None:
+    """Return when there is news of the plan that `ears` listens to, or after that time."""
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0 and ears.ready(left):
+        if ears.read()[2] != SAID or not state_only:
+            return

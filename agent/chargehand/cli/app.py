@@ -32,7 +32,7 @@ COMMANDS = {
     "health": Entry("chargehand.cli.health:health", "This node in one line and an exit code, for monitoring."),
     "logs": Entry("chargehand.cli.logs:logs", "What this node's children printed."),
     "orchestrator": Entry("chargehand.cli.programs:orchestrator", "Decide which step runs when (the agent runs it)."),
-    "plan": Entry("chargehand.cli.plan:plan", "List, show and resume execution plans."),
+    "plan": Entry("chargehand.cli.plan:plan", "List, show, follow and change execution plans."),
     "reload": Entry("chargehand.cli.reload:reload", "Have this node's agent read its configuration again."),
     "restart": Entry("chargehand.cli.reload:restart", "Replace a child of this node."),
     "status": Entry("chargehand.cli.status:status", "Nodes, children, roles, the lease, queues."),

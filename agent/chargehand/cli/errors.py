@@ -20,8 +20,9 @@ class CliError(Exception):
 #: By name, so that nothing is imported for an error that does not happen: exception -> (prefix, exit code).
 _EXPECTED = {
     "chargehand.config.problems.ConfigError": ("", 78),
-    "chargehand.actions.ActionError": ("", 1),
+    "chargehand.context.ActionError": ("", 1),
     "chargehand.client.SubmitRefused": ("", 1),
+    "chargehand.requests.NotPossible": ("", 1),
     "chargehand.client.WaitTimeout": ("", 1),
     "chargehand.supervisor.control.ControlError": ("", 1),
     "chargehand.store.connection.Unavailable": ("Redis unreachable: ", 1),

@@ -4,16 +4,32 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 if TYPE_CHECKING:
+    from chargehand.actions import Action
+    from chargehand.client import Client
     from chargehand.config.load import Loaded
     from chargehand.config.settings import Settings
 
-__all__ = ["config_option", "file_path", "json_option", "loaded", "print_json", "reachable"]
+__all__ = [
+    "ago",
+    "config_option",
+    "connected",
+    "file_path",
+    "given_value",
+    "json_option",
+    "loaded",
+    "moment",
+    "print_json",
+    "reachable",
+    "time_of_day",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -69,3 +85,56 @@ def print_json(value: Any) -> None:
     import msgspec
 
     sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
+
+
+def connected(settings: Settings | None = None, actions: Mapping[str, Action[..., Any]] | None = None) -> Client:
+    """The client by which commands find plans and ask for something. It is closed by `with`."""
+    from chargehand.client import Client
+
+    return Client(settings or reachable(), actions)
+
+
+def ago(text: str | None) -> datetime | None:
+    """A time, or how long ago."""
+    return _time(text, "ago", -1)
+
+
+def moment(text: str | None) -> datetime | None:
+    """A time, or how long from now."""
+    return _time(text, "from now", 1)
+
+
+def _time(text: str | None, which: str, sign: int) -> datetime | None:
+    """With the local zone where it names none."""
+    from chargehand.config.quantities import parse_duration
+
+    if text is None:
+        return None
+    try:
+        return datetime.fromtimestamp(time.time() + sign * parse_duration(text)).astimezone()
+    except ValueError:
+        pass
+    try:
+        return datetime.fromisoformat(text).astimezone()
+    except ValueError:
+        raise click.BadParameter(
+            f'{text!r} is no time: write how long {which} ("7d", "30m"), or "2026-11-24T10:00"'
+        ) from None
+
+
+def given_value(text: str, what: str) -> Any:
+    """A value as it is typed: JSON where it is a list or a table, text otherwise (types decide what it means)."""
+    if text[:1] not in {"[", "{"}:
+        return text
+    import msgspec
+
+    from chargehand.cli.errors import CliError
+
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        raise CliError(f"{what}: {text!r} begins like JSON and is none: {error}", 2) from error
+
+
+def time_of_day(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000).astimezone().strftime("%Y-%m-%d %H:%M:%S") if ms else "-"

@@ -1,72 +1,94 @@
-"""`chargehand plan list|show|resume`"""
+"""`chargehand plan`: what there is, what it does, and what became of it; with `asking` and `following`."""
 
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Iterator
-from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from chargehand.cli import asking, following
 from chargehand.cli.errors import CliError
-from chargehand.cli.options import config_option, json_option, print_json, reachable
+from chargehand.cli.options import ago, config_option, connected, json_option, print_json, reachable, time_of_day
+from chargehand.plan.asking import word
+from chargehand.plan.life import PlanState
 
 if TYPE_CHECKING:
     from chargehand.store.plans import PlanView, StepView
 
 __all__ = ["failures", "plan"]
 
-_STATES = ["submitted", "running", "paused", "failing", "succeeded", "failed", "rejected"]
+_STATES = ["submitted", *(word(state) for state in PlanState)]
 _COLORS = {
     "running": "cyan",
+    "cancelling": "cyan",
+    "reverting": "cyan",
     "paused": "yellow",
     "failing": "yellow",
     "skipped": "yellow",
+    "suspended": "yellow",
     "succeeded": "green",
     "rejected": "red",
     "failed": "red",
+    "halted": "red",
+    "spoiled": "red",
 }
 
 
 @click.group()
 @config_option
 def plan() -> None:
-    """List, show and resume execution plans."""
+    """List, show, follow and change execution plans."""
+
+
+for _command in (*asking.COMMANDS, *following.COMMANDS):
+    plan.add_command(_command)
 
 
 @plan.command("list")
-@click.option("--state", type=click.Choice(_STATES), help="Only plans in this state.")
+@click.option("--state", type=click.Choice(_STATES), metavar="STATE", help=f"Only plans that are {', '.join(_STATES)}.")
+@click.option("--action", default="", metavar="NAME", help="Only plans of this action.")
+@click.option(
+    "--label", "labels", multiple=True, metavar="TEXT", help="Only plans with this label; with all of several."
+)
+@click.option("--since", metavar="TIME", help='Submitted since then: "7d" ago, or "2026-11-24T10:00".')
+@click.option("--until", metavar="TIME", help="Submitted until then.")
+@click.option("--all", "children", is_flag=True, help="Sub-plans too.")
 @click.option("--most", type=click.IntRange(1, 10_000), default=50, show_default=True, help="At most so many.")
+@click.option("-q", "--quiet", is_flag=True, help="Only their ids, for other commands.")
 @json_option
 @config_option
-def list_plans(state: str | None, most: int, *, as_json: bool) -> None:
-    """The newest plans: those under way first, then those that ended."""
-    from chargehand.client import Client
-
-    with Client(reachable()) as client:
-        views = client.list(state=state, most=most)
+def list_plans(since: str | None, until: str | None, *, quiet: bool, as_json: bool, **wanted: Any) -> None:
+    """The newest plans: those under way first, then those that ended; of an action or a label, by their submission."""
+    with connected() as client:
+        views = client.search(since=ago(since), until=ago(until), **wanted)
     if as_json:
         print_json(views)
+        return
+    if quiet:
+        for view in views:
+            print(view.plan)
         return
     from rich.console import Console
     from rich.table import Table
 
     if not views:
-        print("no plans" if state is None else f"no plans that are {state}")
+        filtered = any((since, until, wanted["action"], wanted["labels"]))
+        which = f" that are {wanted['state']}" if wanted["state"] else ""
+        print(f"no plans{which}{' of that kind' if filtered else ''}")
         return
     table = Table(box=None, pad_edge=False)
-    for column in ("PLAN", "STATE", "ACTION", "STEPS", "SUBMITTED", "BY"):
+    table.add_column("PLAN", no_wrap=True)
+    for column in ("STATE", "ACTION", "STEPS", "SUBMITTED", "BY"):
         table.add_column(column)
     for view in views:
-        color = _COLORS.get(view.state, "")
         table.add_row(
             view.plan,
-            f"[{color}]{view.state}[/]" if color else view.state,
+            _colored(view.state),
             view.label,
             f"{view.counts.get('succeeded', 0)}/{view.total}",
-            _time(view.submitted_ms),
+            time_of_day(view.submitted_ms),
             view.by,
         )
     Console().print(table)
@@ -79,9 +101,7 @@ def list_plans(state: str | None, most: int, *, as_json: bool) -> None:
 @config_option
 def show(plan_id: str, *, show_output: bool, as_json: bool) -> None:
     """One plan: its state, its steps, their attempts, errors and outputs."""
-    from chargehand.client import Client
-
-    with Client(reachable()) as client:
+    with connected() as client:
         view = client.read(plan_id)
     if view is None:
         raise CliError(f"there is no plan {plan_id!r} (chargehand plan list)")
@@ -91,9 +111,8 @@ def show(plan_id: str, *, show_output: bool, as_json: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    counts = ", ".join(f"{count} {word}" for word, count in view.counts.items()) or "not accepted yet"
-    print(f"plan       {view.plan}\naction     {view.label}\nstate      {view.state}")
-    print(f"steps      {view.total} ({counts})\nsubmitted  {_time(view.submitted_ms)} by {view.by}")
+    for line in _facts(view):
+        print(line)
     for line in failures(view):
         print(line)
     table = Table(box=None, pad_edge=False)
@@ -104,6 +123,29 @@ def show(plan_id: str, *, show_output: bool, as_json: bool) -> None:
     Console().print(table)
     if len(view.steps) > 500:
         print(f"... and {len(view.steps) - 500} more (--json shows all)")
+
+
+def _facts(view: PlanView) -> Iterator[str]:
+    """What is to be said of a plan as a whole, a line each."""
+    since = f" since {time_of_day(view.since_ms)}" if view.since_ms else ""
+    counts = ", ".join(f"{count} {word}" for word, count in view.counts.items()) or "not accepted yet"
+    yield f"plan       {view.plan}"
+    yield f"action     {view.label}"
+    yield f"state      {view.state}{since}"
+    yield f"steps      {view.total} ({counts})"
+    yield f"submitted  {time_of_day(view.submitted_ms)} by {view.by}"
+    if view.labels:
+        yield f"labels     {', '.join(view.labels)}"
+    if view.parent:
+        yield f"sub-plan   of step {view.parent[1]} of plan {view.parent[0]}"
+    if view.start_at_ms or view.start_before_ms:
+        at = f"at {time_of_day(view.start_at_ms)}" if view.start_at_ms else ""
+        before = f"before {time_of_day(view.start_before_ms)}" if view.start_before_ms else ""
+        yield f"starts     {', '.join(filter(None, (at, before)))}"
+    for reason in view.waits:
+        yield f"waits      {reason}"
+    if view.progress and view.state not in {"succeeded", "reverted"}:
+        yield f"progress   {view.progress:.0%}"
 
 
 @plan.command()
@@ -120,73 +162,17 @@ def export(states: tuple[str, ...], since: str | None, until: str | None) -> Non
     import msgspec
 
     from chargehand.client import Client
-    from chargehand.plan.life import PlanState
 
-    wanted = [state for state in PlanState if not states or state.name.lower() in states]
-    begin, end = _moment(since) or 0, _moment(until)
+    wanted = [state for state in PlanState if not states or word(state) in states]
+    begin, end = ago(since), ago(until)
     with Client(reachable()) as client:
-        for view in client.export(wanted, since_ms=begin, until_ms=end):
+        views = client.export(
+            wanted,
+            since_ms=int(begin.timestamp() * 1000) if begin else 0,
+            until_ms=int(end.timestamp() * 1000) if end else None,
+        )
+        for view in views:
             sys.stdout.buffer.write(msgspec.json.encode(view) + b"\n")
-
-
-def _moment(text: str | None) -> int | None:
-    """A time of day, or how long ago, in ms."""
-    from chargehand.config.quantities import parse_duration
-
-    if text is None:
-        return None
-    try:
-        return int((time.time() - parse_duration(text)) * 1000)
-    except ValueError:
-        pass
-    try:
-        return int(datetime.fromisoformat(text).timestamp() * 1000)
-    except ValueError:
-        raise click.BadParameter(
-            f'{text!r} is no time: write how long ago ("7d", "30m"), or "2026-11-24T10:00"'
-        ) from None
-
-
-@plan.command()
-@click.argument("plan_id", metavar="PLAN")
-@config_option
-def resume(plan_id: str) -> None:
-    """Run the failed steps of a paused plan again."""
-    from chargehand.client import Client
-
-    with Client(reachable()) as client:
-        view = client.read(plan_id, steps=False)
-        if view is None:
-            raise CliError(f"there is no plan {plan_id!r} (chargehand plan list)")
-        if view.state != "paused":
-            raise CliError(f"plan {plan_id} is {view.state}: only a paused plan can be resumed")
-        client.resume(plan_id)
-    print(f"{plan_id} is being resumed")
-
-
-@plan.command()
-@click.argument("plan_id", metavar="PLAN")
-@click.argument("steps", metavar="STEP...", type=click.IntRange(0), nargs=-1, required=True)
-@config_option
-def skip(plan_id: str, steps: tuple[int, ...]) -> None:
-    """Let a paused plan go on without steps that failed.
-
-    What depends on them runs; a step that needs the output of one of them fails.
-    """
-    from chargehand.client import Client
-
-    with Client(reachable()) as client:
-        view = client.read(plan_id)
-        if view is None:
-            raise CliError(f"there is no plan {plan_id!r} (chargehand plan list)")
-        if view.state != "paused":
-            raise CliError(f"plan {plan_id} is {view.state}: only steps of a paused plan can be skipped")
-        for step in steps:
-            state = view.steps[step].state if step < view.total else "not there"
-            if state != "failed":
-                raise CliError(f"step {step} of plan {plan_id} is {state}: only a step that failed can be skipped")
-        client.skip(plan_id, steps)
-    print(f"{plan_id} goes on without {'step' if len(steps) == 1 else 'steps'} {', '.join(map(str, steps))}")
 
 
 def failures(view: PlanView) -> Iterator[str]:
@@ -194,18 +180,17 @@ def failures(view: PlanView) -> Iterator[str]:
     if view.error is not None:
         yield f"error      {view.error.kind}: {view.error.message}"
     for step in view.steps:
-        if step.state in {"failed", "skipped"} and step.error is not None:
+        if step.state in {"failed", "skipped", "spoiled"} and step.error is not None:
             where = f" on {step.error.node}" if step.error.node else ""
             yield f"{step.state:<10} step {step.index} {step.action}{where}: {step.error.kind}: {step.error.message}"
 
 
 def _row(step: StepView, show_output: bool) -> list[str]:
     result = step.result
-    color = _COLORS.get(step.state, "")
     cells = [
         str(step.index),
         step.action,
-        f"[{color}]{step.state}[/]" if color else step.state,
+        _state(step),
         str(step.attempt),
         result.node if result else step.error.node if step.error else "",
         f"{(result.ended_ms - result.started_ms) / 1000:.2f} s" if result else "",
@@ -216,5 +201,17 @@ def _row(step: StepView, show_output: bool) -> list[str]:
     return cells
 
 
-def _time(ms: int) -> str:
-    return datetime.fromtimestamp(ms / 1000).astimezone().strftime("%Y-%m-%d %H:%M:%S") if ms else "-"
+def _state(step: StepView) -> str:
+    """With how far it is, and how its sub-plans are."""
+    text = _colored(step.state)
+    if step.children is not None:
+        counts = step.children
+        text += f" ({counts.succeeded + counts.failed:,}/{counts.total:,} sub-plans, {counts.failed:,} failed)"
+    elif step.progress is not None and step.state in {"running", "suspended"}:
+        text += f" {step.progress.fraction:.0%} {step.progress.message}".rstrip()
+    return text
+
+
+def _colored(state: str) -> str:
+    color = _COLORS.get(state, "")
+    return f"[{color}]{state}[/]" if color else state

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from chargehand.cli.errors import CliError
-from chargehand.cli.options import config_option, json_option, print_json, reachable
+from chargehand.cli.options import config_option, given_value, json_option, print_json, reachable
 
 __all__ = ["submit"]
 
@@ -77,15 +77,7 @@ def submit(
 
 
 def _pair(text: str) -> tuple[str, Any]:
-    """`name=value`: JSON where it is a list or a table, text otherwise (the action's types decide what it means)."""
     name, equals, value = text.partition("=")
     if not equals or not name:
         raise CliError(f"{text!r} is not NAME=VALUE", 2)
-    if value[:1] in {"[", "{"}:
-        import msgspec
-
-        try:
-            return name, msgspec.json.decode(value)
-        except msgspec.DecodeError as error:
-            raise CliError(f"{name}: {value!r} begins like JSON and is none: {error}", 2) from error
-    return name, value
+    return name, given_value(value, name)

@@ -17,6 +17,7 @@ _TRIALS = (
     "GET K",
     "GETRANGE K 0 0",
     "SETRANGE K 0 1",
+    "STRLEN K",
     "EXISTS K",
     "EXPIRE K 1",
     "PEXPIRE K 1000",
@@ -33,6 +34,7 @@ _TRIALS = (
     "HKEYS K",
     "HVALS K",
     "HLEN K",
+    "HSCAN K 0",
     "RPUSH K 1",
     "LPUSH K 1",
     "LPOP K",
@@ -40,15 +42,22 @@ _TRIALS = (
     "LLEN K",
     "LRANGE K 0 0",
     "LTRIM K 0 0",
+    "SADD K m",
+    "SREM K m",
+    "SMEMBERS K",
     "ZADD K 1 m",
     "ZREM K m",
     "ZCARD K",
+    "ZCOUNT K 0 1",
     "ZSCORE K m",
+    "ZMSCORE K m",
+    "ZRANK K m",
     "ZRANGE K 0 0",
     "ZRANGEBYSCORE K 0 1",
     "XADD K * f 1",
     "XDEL K 0-1",
     "XLEN K",
+    "XREVRANGE K + - COUNT 1",
     "XREAD COUNT 1 STREAMS K 0",
     "XTRIM K MINID 1",
     "UNLINK K",
@@ -56,7 +65,16 @@ _TRIALS = (
 )
 
 #: All of them: those that are tried, and those that the trial itself or waiting needs.
-COMMANDS = (*(trial.split()[0] for trial in _TRIALS), "PUBLISH", "BLPOP", "SUBSCRIBE", "EVALSHA", "SCRIPT|LOAD", "PING")
+COMMANDS = (
+    *(trial.split()[0] for trial in _TRIALS),
+    "PUBLISH",
+    "BLPOP",
+    "SUBSCRIBE",
+    "UNSUBSCRIBE",
+    "EVALSHA",
+    "SCRIPT|LOAD",
+    "PING",
+)
 
 
 def rule(executor: str) -> str:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import msgspec
 from msgspec import Raw, Struct
 
-from chargehand.plan.life import PlanState
+from chargehand.plan.life import PlanState, StepState
 from chargehand.store.connection import Line
 from chargehand.store.keys import Keys
 from chargehand.store.scripts import SUBMIT
@@ -24,10 +24,12 @@ from chargehand.wire import (
 __all__ = [
     "Meta",
     "Prepared",
+    "Standing",
     "ask",
     "exists",
     "plan_state",
     "prepare",
+    "standing",
     "submit",
     "upload",
 ]
@@ -91,11 +93,34 @@ def ask(line: Line, keys: Keys, *events: Event) -> None:
 
 
 def exists(line: Line, keys: Keys, plan: str) -> bool:
-    """True when a plan of this id was submitted, accepted or not."""
-    return bool(line.call("EXISTS", keys.plan(plan)))
+    """True when a plan of this id was submitted, accepted or not, or has moved on to another executor."""
+    return bool(line.call("EXISTS", keys.plan(plan), keys.moving(plan)))
 
 
 def plan_state(line: Line, keys: Keys, plan: str) -> PlanState | None:
     """None: not accepted yet, or unknown (`exists` tells which)."""
     found = line.call("GETRANGE", keys.states(plan), 0, 0)
     return PlanState(found[0]) if found else None
+
+
+class Standing(NamedTuple):
+    """Where a plan and some of its steps stand now."""
+
+    plan: PlanState | None  # None: not accepted yet
+    steps: list[StepState | None]  # None: there is no such step, or the plan is not accepted yet
+
+
+def standing(line: Line, keys: Keys, plan: str, steps: Sequence[int] = ()) -> Standing | None:
+    """None: there is no plan of this id."""
+    there, state, *found = line.batch(
+        [
+            ("EXISTS", keys.plan(plan)),
+            ("GETRANGE", keys.states(plan), 0, 0),
+            *(("GETRANGE", keys.states(plan), step + 1, step + 1) for step in steps),
+        ]
+    )
+    if not there:
+        return None
+    return Standing(
+        PlanState(state[0]) if state else None, [StepState(one[0]) if one and state else None for one in found]
+    )

@@ -1,0 +1,274 @@
+"""`Client` for programs with an event loop.
+
+    async with AsyncClient(settings) as client:
+        run = await client.submit(plan)
+        print(await client.wait(run))
+
+Requests go through one thread, one at a time, as they go over one connection. Those who wait or watch hold none:
+one connection more listens for all of them, on the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from datetime import datetime
+from functools import partial
+from itertools import islice
+from types import TracebackType
+from typing import Any, ParamSpec, TypeVar
+
+from chargehand.actions import Action
+from chargehand.client import LOOK_EVERY, Client, WaitTimeout
+from chargehand.config.settings import Settings
+from chargehand.plan.life import PlanState
+from chargehand.planner import Plan
+from chargehand.store.connection import Dialer, Line, Refused, Unavailable
+from chargehand.store.keys import Keys
+from chargehand.store.plans import PlanView
+from chargehand.store.watching import LOOK, SAID, Change
+
+__all__ = ["AsyncClient"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class AsyncClient:
+    """The methods of `Client`, to be awaited; what they mean and raise stands there. For one event loop."""
+
+    def __init__(self, settings: Settings, actions: Mapping[str, Action[..., Any]] | None = None) -> None:
+        self._client = Client(settings, actions)
+        self._thread = ThreadPoolExecutor(1, "chargehand-client")
+        self._ears = _Ears(Keys(settings.executor.name), partial(self._run, Dialer(settings.redis).line))
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await self._ears.close()
+        await self._run(self._client.close)
+        self._thread.shutdown()
+
+    async def _run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, partial(call, *args, **kwargs))
+
+    # -- submitting, waiting ----------------------------------------------------------------------
+
+    def plan(self, label: str) -> Plan:
+        return self._client.plan(label)
+
+    async def submit(self, plan: Plan, *, key: str | None = None) -> str:
+        return await self._run(self._client.submit, plan, key=key)
+
+    async def submit_all(self, plans: Iterable[Plan], *, keys: Iterable[str | None] = ()) -> list[str]:
+        return await self._run(self._client.submit_all, plans, keys=keys)
+
+    async def wait(self, plan: str, timeout: float | None = None) -> PlanState:  # noqa: ASYNC109 - as in `Client`
+        clock = asyncio.get_running_loop().time
+        until = clock() + timeout if timeout is not None else None
+        async with self._ears.on(plan, state_only=True) as bell:
+            while True:
+                bell.clear()
+                try:
+                    state = await self._run(self._client.look, plan)
+                    if state is not None:
+                        return state
+                except Unavailable:
+                    if until is not None and clock() > until:
+                        raise
+                left = LOOK_EVERY if until is None else min(LOOK_EVERY, until - clock())
+                if left <= 0:
+                    raise WaitTimeout(f"plan {plan} has not ended in the time given; it goes on")
+                await _heard(bell, left)
+
+    async def watch(self, plan: str, *, past: int | None = None) -> AsyncIterator[Change]:
+        follower = self._client.follower(plan, past=past)
+        async with self._ears.on(plan, state_only=False) as bell:
+            while not follower.over:
+                bell.clear()
+                try:
+                    changes = await self._run(self._client.news, follower)
+                except Unavailable:
+                    await asyncio.sleep(0.2)
+                    continue
+                for change in changes:
+                    yield change
+                if not follower.over and not follower.behind:
+                    await _heard(bell, LOOK)
+
+    # -- reading ----------------------------------------------------------------------------------
+
+    async def read(self, plan: str, *, steps: bool = True) -> PlanView | None:
+        return await self._run(self._client.read, plan, steps=steps)
+
+    async def output(self, plan: str, step: int = -1) -> Any:
+        return await self._run(self._client.output, plan, step)
+
+    async def search(
+        self,
+        *,
+        state: str | None = None,
+        action: str = "",
+        labels: Iterable[str] = (),
+        since: datetime | None = None,
+        until: datetime | None = None,
+        most: int = 50,
+        children: bool = False,
+    ) -> list[PlanView]:
+        return await self._run(
+            self._client.search,
+            state=state,
+            action=action,
+            labels=labels,
+            since=since,
+            until=until,
+            most=most,
+            children=children,
+        )
+
+    async def export(
+        self, states: Iterable[PlanState], *, since_ms: int = 0, until_ms: int | None = None
+    ) -> AsyncIterator[PlanView]:
+        views = self._client.export(states, since_ms=since_ms, until_ms=until_ms)
+        while some := await self._run(_next, views):
+            for view in some:
+                yield view
+
+    # -- asking -----------------------------------------------------------------------------------
+
+    async def resume(self, plan: str) -> None:
+        await self._run(self._client.resume, plan)
+
+    async def skip(self, plan: str, steps: Iterable[int]) -> None:
+        await self._run(self._client.skip, plan, steps)
+
+    async def retry(self, plan: str, steps: Iterable[int]) -> None:
+        await self._run(self._client.retry, plan, steps)
+
+    async def cancel(self, plan: str, *, grace: float = 10.0) -> None:
+        await self._run(self._client.cancel, plan, grace=grace)
+
+    async def halt(self, plan: str) -> None:
+        await self._run(self._client.halt, plan)
+
+    async def revert(self, plan: str) -> None:
+        await self._run(self._client.revert, plan)
+
+    async def send_event(self, plan: str, step: int, name: str, data: Any = None, *, optional: bool = False) -> None:
+        await self._run(self._client.send_event, plan, step, name, data, optional=optional)
+
+    async def list(self, *, state: str | None = None, most: int = 50, children: bool = False) -> list[PlanView]:
+        return await self._run(self._client.list, state=state, most=most, children=children)
+
+
+class _Bell(asyncio.Event):
+    """Rung when there is news of a plan; `state_only`: not for what its steps say."""
+
+    def __init__(self, *, state_only: bool) -> None:
+        super().__init__()
+        self.state_only = state_only
+
+
+class _Ears:
+    """One connection that listens to the channels of all plans that somebody waits for.
+
+    Who waits looks at the plan's state first when the subscription stands (which rings too), so nothing is missed.
+    """
+
+    def __init__(self, keys: Keys, dial: Callable[[], Any]) -> None:
+        self._keys = keys
+        self._dial = dial
+        self._bells: dict[bytes, set[_Bell]] = {}  # by channel
+        self._line: Line | None = None
+        self._number = -1  # of its socket, which a line that is lost has closed
+        self._dialing: asyncio.Task[None] | None = None
+
+    @asynccontextmanager
+    async def on(self, plan: str, *, state_only: bool) -> AsyncIterator[_Bell]:
+        channel = self._keys.plan_channel(plan).encode()
+        bell = _Bell(state_only=state_only)
+        bells = self._bells.setdefault(channel, set())
+        bells.add(bell)
+        if len(bells) == 1:
+            self._say("SUBSCRIBE", channel)
+        try:
+            yield bell
+        finally:
+            bells.discard(bell)
+            if not bells and self._bells.get(channel) is bells:
+                del self._bells[channel]
+                self._say("UNSUBSCRIBE", channel)
+
+    def _say(self, word: str, channel: bytes) -> None:
+        if self._line is None:
+            self._dialing = self._dialing or asyncio.create_task(self._connect())
+            return
+        try:
+            self._line.send((word, channel))
+        except Unavailable:
+            self._lost()
+
+    async def _connect(self) -> None:
+        """Dial until somebody answers; then everything is subscribed to."""
+        while self._line is None and self._bells:
+            try:
+                line: Line = await self._dial()
+                line.send(("SUBSCRIBE", *self._bells))
+            except (Unavailable, Refused):
+                await asyncio.sleep(0.2)
+            else:
+                self._line, self._number = line, line.fileno()
+                asyncio.get_running_loop().add_reader(self._number, self._read)
+        self._dialing = None
+
+    def _read(self) -> None:
+        assert self._line is not None
+        try:
+            while self._line.ready():
+                kind, channel, payload = self._line.read()
+                if kind != b"unsubscribe":
+                    self._ring(channel, said=payload == SAID)
+        except (Unavailable, Refused):
+            self._lost()
+
+    def _ring(self, channel: bytes, *, said: bool) -> None:
+        for bell in self._bells.get(channel, ()):
+            if not (said and bell.state_only):
+                bell.set()
+
+    def _lost(self) -> None:
+        self._hang_up()
+        if self._bells:
+            self._dialing = asyncio.create_task(self._connect())
+
+    def _hang_up(self) -> None:
+        if self._line is not None:
+            asyncio.get_running_loop().remove_reader(self._number)
+            self._line.close()
+            self._line = None
+
+    async def close(self) -> None:
+        if self._dialing is not None:
+            self._dialing.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._dialing
+        self._hang_up()
+
+
+async def _heard(bell: _Bell, seconds: float) -> None:
+    """Return when it is rung, or after that time."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await bell.wait()
+
+
+def _next(views: Iterator[PlanView]) -> list[PlanView]:
+    return list(islice(views, 20))
