@@ -10,14 +10,14 @@ from chargehand.plan.asking import Request, plan_refuses, step_refuses
 from chargehand.plan.life import ENDED, PLAN_LIFE, STEP_LIFE, PlanEvent, PlanState, StepEvent, StepState
 
 
-@pytest.mark.parametrize(("request_", "state"), itertools.product(Request, ENDED))
+@pytest.mark.parametrize(("request_", "state"), [*itertools.product(Request, sorted(ENDED))])
 def test_nothing_is_asked_of_a_plan_that_has_ended(request_: Request, state: PlanState) -> None:
     refused = plan_refuses(request_, state)
     assert refused is not None
     assert refused.startswith(f"{state.name.lower()}: only ")
 
 
-@pytest.mark.parametrize("request_", Request)
+@pytest.mark.parametrize("request_", [*Request])
 def test_every_plan_can_be_stopped_and_a_new_one_cannot_be_repaired(request_: Request) -> None:
     """`None` is a plan that the orchestrator has not accepted yet."""
     stops = request_ in {Request.CANCEL, Request.HALT, Request.SEND}
