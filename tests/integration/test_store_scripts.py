@@ -337,7 +337,7 @@ class TestTake:
 class TestFinish:
     def finish(self, line: Line, number: int, *, attempt: int = 1, by: str = "w1") -> bool:
         result = Result(attempt, by, "node-a", 0, 1, Raw(b"%d" % number))
-        one = Finish("p", number, step_key("p", number, attempt), result, Finished("p", number, attempt))
+        one = Finish("p", step_key("p", number, attempt), str(number), result, Finished("p", number, attempt))
         return finish(line, KEYS, by, [one])[0]
 
     def test_counts_once(self, line: Line) -> None:
@@ -359,6 +359,18 @@ class TestFinish:
         assert not self.finish(line, 0, attempt=2, by="w1")
         assert line.call("EXISTS", KEYS.inbox, KEYS.outputs("p")) == 0
         assert self.finish(line, 0, attempt=2, by="w2")
+
+    def test_saved_state_goes_with_the_last_result(self, line: Line) -> None:
+        worker(line)
+        fill(line, entry(0), entry(1))
+        taken(line, free=2)
+        line.call("HSET", KEYS.outputs("p"), "saved 0", "a", "saved 1", "b")
+        result = Result(1, "w1", "node-a", 0, 1, Raw(b"1"))
+        one = Finish("p", "p/0/1", "0", result, Finished("p", 0, 1), gone="saved 0")
+        other = Finish("p", "p/1/1", "saved 1", result, Finished("p", 1, 1))
+        assert finish(line, KEYS, "w1", [one, other]) == [True, True]
+        assert finish(line, KEYS, "w1", [one._replace(gone="saved 1")]) == [False]
+        assert set(line.call("HKEYS", KEYS.outputs("p"))) == {b"0", b"saved 1"}
 
     def test_give_back_to_the_front_in_order(self, line: Line) -> None:
         worker(line)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from msgspec import Struct
@@ -48,6 +49,7 @@ class Member(Struct, omit_defaults=True):
     queues: list[str] = []
     degraded: str = ""
     running: list[str] = []  # step keys
+    boot: str = ""  # boot id of its node: a step that reboots it has succeeded when this is another one
     format: int = 1
 
 
@@ -62,6 +64,7 @@ class NodeNameTaken(Exception):
 class Beat(NamedTuple):
     now_ms: int  # Redis' TIME
     owned: frozenset[str]  # step keys
+    stopped: Mapping[str, int]  # those of them whose plan is being ended -> how long they may go on, ms
 
 
 def register(line: Line, keys: Keys, incarnation: str, member: Member, machine: str) -> Beat:
@@ -81,7 +84,8 @@ def _beat(line: Line, keys: Keys, incarnation: str, member: Member, machine: str
         raise Gone(incarnation)
     if reply[0] == b"TAKEN":
         raise NodeNameTaken(reply[1].decode())
-    return Beat(reply[1], frozenset(key.decode() for key in reply[2]))
+    stopped = {key.decode(): int(grace) for key, grace in zip(reply[3][::2], reply[3][1::2], strict=True)}
+    return Beat(reply[1], frozenset(key.decode() for key in reply[2]), stopped)
 
 
 def leave(line: Line, keys: Keys, incarnation: str) -> None:

@@ -35,8 +35,24 @@ BEAT = Script("beat")
 TAKE = Script("take")
 FINISH = Script("finish")
 GIVE_BACK = Script("give_back")
+REPORT = Script("report")
 WITHDRAW = Script("withdraw")
 LOAD = Script("load")
 SELFTEST = Script("selftest")
 
-SCRIPTS = (ACQUIRE, RENEW, RELEASE, DIED, COMMIT, SUBMIT, BEAT, TAKE, FINISH, GIVE_BACK, WITHDRAW, LOAD, SELFTEST)
+SCRIPTS = (
+    ACQUIRE,
+    RENEW,
+    RELEASE,
+    DIED,
+    COMMIT,
+    SUBMIT,
+    BEAT,
+    TAKE,
+    FINISH,
+    GIVE_BACK,
+    REPORT,
+    WITHDRAW,
+    LOAD,
+    SELFTEST,
+)

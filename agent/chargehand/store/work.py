@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from chargehand.store.connection import Line
+from chargehand.store.connection import Command, Line
 from chargehand.store.keys import Keys
 from chargehand.store.membership import Gone
+from chargehand.store.reports import Report
 from chargehand.store.scripts import FINISH, GIVE_BACK, TAKE
-from chargehand.wire import Entry, Event, Result, encode, read_entry
+from chargehand.wire import Entry, Finished, Result, encode, read_entry
 
 __all__ = ["Finish", "Taken", "finish", "give_back", "outputs", "owned_entries", "take", "wait_for_bell"]
 
@@ -20,11 +21,15 @@ class Taken(NamedTuple):
 
 
 class Finish(NamedTuple):
+    """How an attempt has ended."""
+
     plan: str
-    step: int
     key: str
+    field: str  # of the plan's outputs: where the result goes
     result: Result | None
-    event: Event
+    event: Finished
+    gone: str = ""  # field of the plan's outputs that nobody needs any more
+    report: Report | None = None  # what it said last; told first
 
     @property
     def size(self) -> int:
@@ -55,13 +60,17 @@ def wait_for_bell(line: Line, keys: Keys, queues: Sequence[str], seconds: float)
 
 def finish(line: Line, keys: Keys, incarnation: str, finishes: Sequence[Finish]) -> list[bool]:
     """Record results and tell the orchestrator. False: stale, this attempt is no longer this worker's."""
+    return [bool(reply) for reply in line.call(*finish_command(keys, incarnation, finishes))]
+
+
+def finish_command(keys: Keys, incarnation: str, finishes: Sequence[Finish]) -> Command:
     names = [keys.own(incarnation), keys.inbox]
     arguments: list[Any] = []
     for one in finishes:
         names.append(keys.outputs(one.plan))
         result = encode(one.result) if one.result is not None else b""
-        arguments += (one.key, one.step, result, encode(one.event))
-    return [bool(reply) for reply in line.call(*FINISH(names, *arguments))]
+        arguments += (one.key, one.field, result, one.gone, encode(one.event))
+    return FINISH(names, *arguments)
 
 
 def give_back(line: Line, keys: Keys, incarnation: str, steps: Sequence[tuple[str, Entry]]) -> int:
@@ -81,9 +90,9 @@ def owned_entries(line: Line, keys: Keys, incarnation: str, wanted: Sequence[str
     return [read_entry(entry) for entry in found if entry is not None]
 
 
-def outputs(line: Line, keys: Keys, plan: str, steps: Sequence[int]) -> list[bytes | None]:
-    """The results of steps, as JSON, in the order asked for; None where there is none."""
+def outputs(line: Line, keys: Keys, plan: str, fields: Sequence[int | str]) -> list[bytes | None]:
+    """Fields of a plan's outputs (a step's number: its result), as JSON, in this order; None where there is none."""
     found: list[bytes | None] = []
-    for at in range(0, len(steps), 1_000):
-        found += line.call("HMGET", keys.outputs(plan), *steps[at : at + 1_000])
+    for at in range(0, len(fields), 1_000):
+        found += line.call("HMGET", keys.outputs(plan), *fields[at : at + 1_000])
     return found

@@ -6,20 +6,20 @@ ends), so a step's thread asks the main thread to start it, then waits for it an
 
 from __future__ import annotations
 
+import codecs
 import os
 import queue
 import select
 import signal
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
-from chargehand.actions import StepInfo
 from chargehand.commands import CommandAction
 from chargehand.linux import tree
 from chargehand.linux.spawn import Process, said, spawn
+from chargehand.worker.ending import Ended, Ending
 
 __all__ = ["CommandFailed", "Runner"]
 
@@ -35,6 +35,7 @@ class _Started(NamedTuple):
     err: int
 
 
+_decoder = codecs.getincrementaldecoder("utf-8")
 _Start = tuple[list[str], dict[str, str], "Future[_Started]"]
 
 
@@ -77,20 +78,21 @@ class Runner:
         self,
         action: CommandAction,
         inputs: dict[str, Any],
-        info: StepInfo,
-        ending: Callable[[Callable[[], None] | None], None],
+        variables: dict[str, str],
+        ending: Ending,
+        tell: Callable[[str, str], None],
     ) -> dict[str, Any]:
-        """The step's output: `exit`, `stdout`, `stderr`. Raises `CommandFailed`, or what `ending` raises."""
+        """The step's output: `exit`, `stdout`, `stderr`. Raises `CommandFailed`, `BadInput`, `Ended`.
+
+        `variables` are added to its environment. `tell` gets what it writes while it runs: "out" or "err", text.
+        """
         argv = action.argv(inputs)
         mark = os.urandom(8).hex()
         environment = {
             "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
             "LANG": os.environ.get("LANG", "C.UTF-8"),
             "HOME": os.environ.get("HOME", "/"),
-            "CHARGEHAND_PLAN": info.plan,
-            "CHARGEHAND_STEP": str(info.step),
-            "CHARGEHAND_ATTEMPT": str(info.attempt),
-            "CHARGEHAND_NODE": info.node,
+            **variables,
             tree.COMMAND_MARK: mark,
             **action.settings.env,
         }
@@ -102,26 +104,21 @@ class Runner:
         except OSError as error:
             raise CommandFailed("cannot start", f"{argv[0]}: {os.strerror(error.errno or 0)}") from error
         process = started.process
-        ended = threading.Event()
-
-        def end() -> None:
-            ended.set()
-            process.kill_tree(signal.SIGKILL)
-
         try:
-            ending(end)
-            out, err = _read(started)
+            ending.by(lambda: process.kill_tree(signal.SIGKILL), lambda: process.kill_tree(signal.SIGTERM))
+            out, err = _read(started, tell)
             status = process.wait()
         finally:
-            ending(None)
+            ending.by(None)
             process.kill_tree(signal.SIGKILL)  # what it left behind in its group ends with its step
-            if ended.is_set():
+            if ending.kind or ending.asked:
                 _sweep(mark)
             self._running.discard(process)
             process.close()
             os.close(started.out)
             os.close(started.err)
-        ending(lambda: None)  # raises when it was ended: its exit status is ours then, not its own
+        if ending.kind:
+            raise Ended  # its exit status is ours then, not its own
         if status:
             last = err.strip().rpartition("\n")[2][:200]
             raise CommandFailed(
@@ -158,10 +155,12 @@ def _start(argv: list[str], environment: dict[str, str]) -> _Started:
     return _Started(process, out, err)
 
 
-def _read(started: _Started) -> tuple[str, str]:
+def _read(started: _Started, tell: Callable[[str, str], None]) -> tuple[str, str]:
     """Both outputs, until the process has ended and nothing more comes."""
     pidfd = started.process.pidfd
     kept = {started.out: bytearray(), started.err: bytearray()}
+    kinds = {started.out: "out", started.err: "err"}
+    texts = {fd: _decoder(errors="replace") for fd in kept}
     poll = select.poll()
     for fd in (*kept, pidfd):
         poll.register(fd, select.POLLIN)
@@ -177,6 +176,7 @@ def _read(started: _Started) -> tuple[str, str]:
                 poll.unregister(fd)
                 continue
             data = os.read(fd, 65536)
+            tell(kinds[fd], texts[fd].decode(data, final=not data))
             if not data:
                 open_ends.discard(fd)
                 poll.unregister(fd)

@@ -6,24 +6,20 @@ between threads, and passes the lead on before it runs it.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import random
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
-from chargehand.actions import Action
 from chargehand.store.connection import Dialer, Full, Line, Refused, Unavailable
 from chargehand.store.keys import Keys
 from chargehand.store.membership import Gone
-from chargehand.store.work import Finish, give_back, outputs, take, wait_for_bell
-from chargehand.wire import Failure, Finished, Result, read_key
-from chargehand.worker.command import Runner
+from chargehand.store.work import give_back, take, wait_for_bell
 from chargehand.worker.finisher import Finisher
 from chargehand.worker.hand import Hand, Held
 from chargehand.worker.running import run_attempt
+from chargehand.worker.workshop import Workshop
 
 __all__ = ["Crew", "Standing", "queue_order"]
 
@@ -77,10 +73,7 @@ class Crew:
         hand: Hand,
         finisher: Finisher,
         standing: Standing,
-        runner: Runner,
-        actions: dict[str, Action[..., Any]],
-        privileged: bool,
-        node: str,
+        shop: Workshop,
         queues: Sequence[str] | dict[str, int],
         threads: int,
         compare: Callable[[Line], None],
@@ -92,10 +85,7 @@ class Crew:
         self._hand = hand
         self._finisher = finisher
         self._standing = standing
-        self._runner = runner
-        self._actions = actions
-        self._privileged = privileged
-        self._node = node
+        self._shop = shop
         self._queues = queues
         self._size = threads
         self._compare = compare
@@ -104,15 +94,11 @@ class Crew:
         self.lead = threading.Lock()
         self.compare_due = threading.Event()
         self._line: Line | None = None
-        self._reader: Line | None = None
-        self._reading = threading.Lock()
         self._running = 0
         self._count = threading.Lock()
         self._paces: dict[str, float] = {}  # action -> seconds a step, a decaying maximum
         self._slow_until = 0.0  # a slow step was seen: nothing is prefetched until then
         self._draw = random.Random()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._loop_lock = threading.Lock()
 
     @property
     def busy(self) -> int:
@@ -213,48 +199,15 @@ class Crew:
         incarnation = self._standing.incarnation
         self._watch(held)
         begun = time.monotonic()
-        outcome = run_attempt(
-            held,
-            self._actions,
-            privileged=self._privileged,
-            node=self._node,
-            incarnation=incarnation,
-            runner=self._runner,
-            loop=self._event_loop,
-            fetch=self._fetch,
-        )
+        ended = run_attempt(held, self._shop, incarnation)
         took = time.monotonic() - begun
         self._paces[entry.action] = max(took, self._paces.get(entry.action, 0.0) * 0.95)
         if took > _FAST:
             self._slow_until = time.monotonic() + _WARY
         if held.lost:
             return
-        plan, step, attempt = read_key(entry.key)
-        failure = outcome if isinstance(outcome, Failure) else None
+        failure = ended.event.failure
         if failure is not None:
             log.info("step failed: %s %s: %s: %s", entry.key, entry.action, failure.kind, failure.message)
         held.finishing = True
-        result = outcome if isinstance(outcome, Result) else None
-        self._finisher.put(incarnation, Finish(plan, step, entry.key, result, Finished(plan, step, attempt, failure)))
-
-    def _fetch(self, plan: str, steps: list[int]) -> list[bytes | None]:
-        """Results of earlier steps; waits through an outage, as the step cannot go on without them."""
-        while True:
-            with self._reading:
-                try:
-                    if self._reader is None:
-                        self._reader = self._dialer.line()
-                    return outputs(self._reader, self._keys, plan, steps)
-                except (Unavailable, Full) as error:
-                    log.debug("reading results waits: %s", error)
-                    if self._reader is not None:
-                        self._reader.close()
-                        self._reader = None
-            time.sleep(0.2)
-
-    def _event_loop(self) -> asyncio.AbstractEventLoop:
-        with self._loop_lock:
-            if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                threading.Thread(target=self._loop.run_forever, name="async", daemon=True).start()
-            return self._loop
+        self._finisher.put(incarnation, ended)

@@ -2,7 +2,8 @@
 
 When idle that is one result in one round trip on the thread that has it; under load results gather while a
 batch is on its way. A result stays here until Redis has answered: an unanswered one is sent again, and the
-second time is stale or recorded, never both.
+second time is stale or recorded, never both. What an attempt said last is told before its result, for then it
+still is this worker's to tell.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import threading
 
 from chargehand.store.connection import Dialer, Full, Line, Refused, Unavailable
 from chargehand.store.keys import Keys
+from chargehand.store.reports import report
 from chargehand.store.work import Finish, finish
 from chargehand.worker.hand import Hand
 
@@ -72,6 +74,12 @@ class Finisher:
                 size += one.size
         if self._line is None:
             self._line = self._dialer.line()
+        said = [one.report for one in batch if one.report is not None]
+        if said:
+            try:
+                report(self._line, self._keys, incarnation, said)
+            except (Full, Refused) as error:  # the result counts more
+                log.debug("not told: %s", error)
         recorded = finish(self._line, self._keys, incarnation, batch)
         with self._lock:
             del self._buffer[: len(batch)]

@@ -5,12 +5,14 @@ Redis decides who owns a step; this is the worker's picture of it, compared on e
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from chargehand.wire import Entry
+from chargehand.worker.ending import Ending
 
 __all__ = ["Hand", "Held"]
 
@@ -18,7 +20,18 @@ __all__ = ["Hand", "Held"]
 class Held:
     """One step in hand."""
 
-    __slots__ = ("end", "ended", "entry", "finishing", "lost", "queue", "started", "taken")
+    __slots__ = (
+        "cancelled",
+        "ended",
+        "ending",
+        "entry",
+        "finishing",
+        "force_at",
+        "lost",
+        "queue",
+        "started",
+        "taken",
+    )
 
     def __init__(self, queue: str | None, entry: Entry) -> None:
         self.queue = queue  # where it came from; None: it was found to be ours, we do not know how
@@ -27,8 +40,24 @@ class Held:
         self.started: float | None = None  # monotonic
         self.finishing = False  # it has run; its result is on the way
         self.lost = False  # no longer ours: whatever comes of it is dropped
+        self.cancelled = False  # its plan is: it has been asked to end by itself
+        self.force_at = math.inf  # monotonic: a cancelled one is ended then
         self.ended = False  # its time was over, and it was told so
-        self.end: Callable[[str], None] | None = None  # ends the attempt, with a reason
+        self.ending: Ending | None = None  # how to end what runs
+
+    def end(self, kind: str, reason: str) -> None:
+        """End the attempt, if it runs."""
+        if self.ending is not None:
+            self.ending.end(kind, reason)
+
+    def cancel(self, grace_ms: int) -> bool:
+        """Ask it to end by itself within this time, counted from the first asking. False: it was asked before."""
+        first = not self.cancelled
+        self.cancelled = True
+        self.force_at = min(self.force_at, time.monotonic() + grace_ms / 1000)
+        if first and self.ending is not None:
+            self.ending.ask()
+        return first
 
 
 class Hand:
@@ -80,6 +109,15 @@ class Hand:
                 self._held.pop(held.entry.key, None)
             self._less.notify_all()
         return left
+
+    def withdraw(self, held: Held) -> bool:
+        """Nobody shall start it: its end is on the way. False: somebody has, or it is not in hand any more."""
+        with self._lock:
+            if held not in self._waiting or held.lost:
+                return False
+            self._waiting.remove(held)
+            held.finishing = True
+        return True
 
     def lose(self, held: Held) -> bool:
         """It is no longer ours. False: it had left our hand by itself (and may be in it again)."""

@@ -1,12 +1,15 @@
 """The heartbeat, on a thread of its own: a worker whose threads are all busy is alive.
 
 Each beat brings back what Redis says this worker owns. What is in hand and not owned is ended; what is owned
-and not in hand is run.
+and not in hand is run; what belongs to a plan that is being ended is cancelled. That a plan is being ended is heard
+at once, on a channel, and makes it beat: so a beat every two seconds finds what was not heard.
 """
 
 from __future__ import annotations
 
 import logging
+import os
+import select
 import threading
 import time
 from collections.abc import Callable
@@ -17,15 +20,18 @@ from chargehand.store.keys import Keys
 from chargehand.store.membership import BEAT_EVERY, Gone, Member, NodeNameTaken, beat, leave, register
 from chargehand.store.rights import check_rights
 from chargehand.store.work import owned_entries
+from chargehand.wire import read_key
 from chargehand.worker.crew import Standing
 from chargehand.worker.finisher import Finisher
 from chargehand.worker.hand import Hand, Held
+from chargehand.worker.running import cancelled_before_start
 
 __all__ = ["Heart"]
 
 log = logging.getLogger("chargehand.worker")
 
 _CUT_OFF = 6.0  # seconds without a beat: steps that must never overlap end before anybody may run them again (8 s)
+_LAST_GRACE = 10_000  # ms: what undoes a step, or cancels it, may go on so long even when all is halted
 _RETRY = 0.3  # seconds between tries while Redis is away
 
 
@@ -49,7 +55,8 @@ class Heart:
         self._finisher = finisher
         self._member = member
         self._line: Line | None = None
-        self._now = threading.Event()
+        self._ears: Line | None = None
+        self._now = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._anew = threading.Lock()
         self._beaten = time.monotonic()
         self._owned_compare: threading.Event | None = None
@@ -63,13 +70,16 @@ class Heart:
         threading.Thread(target=self._beat_on, name="heart", daemon=True).start()
 
     def beat_now(self) -> None:
-        self._now.set()
+        os.eventfd_write(self._now, 1)
 
     def _beat_on(self) -> None:
         while True:
             try:
                 if self._line is None:
                     self._line = self._dialer.line()
+                if self._ears is None:  # before a beat, which then finds what was said before
+                    self._ears = self._dialer.line()
+                    self._ears.call("SUBSCRIBE", self._keys.stop_channel)
                 self._once(self._line)
                 self.outage = ""
                 wait = BEAT_EVERY
@@ -80,18 +90,46 @@ class Heart:
                 wait = BEAT_EVERY
             except (Unavailable, Full, Refused) as error:
                 self.outage = str(error)
-                if self._line is not None:
-                    self._line.close()
-                    self._line = None
+                self._hang_up()
                 wait = _RETRY
             if time.monotonic() - self._beaten > _CUT_OFF:
                 for held in self._hand.all():
-                    if held.entry.extra.exclusive and held.end is not None:
-                        held.end("cut off from Redis: it must not run twice at once")
+                    if held.entry.extra.exclusive:
+                        held.end("ended", "cut off from Redis: it must not run twice at once")
             self._finisher.flush()
             self._child.wake()
-            self._now.wait(_RETRY if self._finisher.left else wait)
-            self._now.clear()
+            self._wait(_RETRY if self._finisher.left else wait)
+
+    def _hang_up(self) -> None:
+        """Both lines: after a fail-over the server that the other one hears says nothing any more."""
+        for line in (self._line, self._ears):
+            if line is not None:
+                line.close()
+        self._line = self._ears = None
+
+    def _wait(self, seconds: float) -> None:
+        """Until the next beat is due, or is asked for, or a plan of ours is being ended."""
+        until = time.monotonic() + seconds
+        poll = select.poll()
+        poll.register(self._now, select.POLLIN)
+        try:
+            if self._ears is not None:
+                poll.register(self._ears.fileno(), select.POLLIN)
+            while (left := until - time.monotonic()) > 0:
+                ready = poll.poll(left * 1000)
+                if any(fd == self._now for fd, _ in ready):
+                    os.eventfd_read(self._now)
+                    return
+                if ready and self._ears is not None and self._hears_of_ours(self._ears):
+                    return
+        except Unavailable:
+            self._hang_up()
+
+    def _hears_of_ours(self, ears: Line) -> bool:
+        ended = set()
+        while ears.ready():
+            ended.add(ears.read()[2].decode())
+        return any(read_key(held.entry.key)[0] in ended for held in self._hand.all())
 
     def _once(self, line: Line) -> None:
         standing = self._standing
@@ -111,7 +149,7 @@ class Heart:
             answer = beat(line, self._keys, incarnation, self._member(), self._child.machine)
         except Gone:
             self.start_anew(incarnation)  # unless the thread that takes was told first
-            self._now.set()
+            self.beat_now()
             return
         self._beaten = time.monotonic()
         self.refused = ""
@@ -120,15 +158,29 @@ class Heart:
         if any(key not in known for key in answer.owned) and self._owned_compare is not None:
             self._owned_compare.set()  # perhaps just taken: the thread that has the lead looks
         for held in in_hand:
-            if held.entry.key not in answer.owned and not held.finishing:
+            key = held.entry.key
+            if key not in answer.owned and not held.finishing:
                 self._drop(held)
+            elif key in answer.stopped:
+                self._cancel(held, answer.stopped[key])
 
     def _drop(self, held: Held) -> None:
         """It was in hand before we asked, Redis says it is not ours, and its result is not on the way."""
         if self._hand.lose(held):
             log.warning("no longer ours, ended: %s", held.entry.key)
-            if held.end is not None:
-                held.end("it is no longer this worker's")
+            held.end("ended", "it is no longer this worker's")
+
+    def _cancel(self, held: Held, grace_ms: int) -> None:
+        """Its plan is being ended."""
+        if held.entry.despite:
+            if grace_ms:
+                return
+            grace_ms = _LAST_GRACE
+        if held.cancel(grace_ms):
+            log.info("cancelled: %s has %g s to end", held.entry.key, grace_ms / 1000)
+            if self._hand.withdraw(held):
+                incarnation = self._standing.incarnation
+                self._finisher.put(incarnation, cancelled_before_start(held, self._child.node, incarnation))
 
     def compare(self, line: Line) -> None:
         """Run what Redis says is ours and we do not know. Called with the lead, so no take is under way."""

@@ -10,6 +10,7 @@ import time
 
 import chargehand
 from chargehand.child import Child, Ending, Request
+from chargehand.linux.boot import boot_id
 from chargehand.registry import load_actions
 from chargehand.store import lease
 from chargehand.store.connection import Dialer, Full, Refused, Unavailable
@@ -20,6 +21,8 @@ from chargehand.worker.crew import Crew, Standing
 from chargehand.worker.finisher import Finisher
 from chargehand.worker.hand import Hand, Held
 from chargehand.worker.heart import Heart
+from chargehand.worker.reporter import Reporter
+from chargehand.worker.workshop import Workshop
 
 __all__ = ["Worker"]
 
@@ -61,16 +64,23 @@ class Worker:
             finisher=self._finisher,
             member=self._member,
         )
+        self._shop = Workshop(
+            dialer=dialer,
+            keys=self._keys,
+            actions=self._registry.actions,
+            runner=self._runner,
+            reporter=Reporter(dialer, self._keys, lambda: self._standing.incarnation),
+            node=child.node,
+            privileged=mine.unit,
+            max_inbox=child.settings.orchestrator.max_inbox,
+        )
         self._crew = Crew(
             dialer=dialer,
             keys=self._keys,
             hand=self._hand,
             finisher=self._finisher,
             standing=self._standing,
-            runner=self._runner,
-            actions=self._registry.actions,
-            privileged=mine.unit,
-            node=child.node,
+            shop=self._shop,
             queues=self._queues,
             threads=self._threads,
             compare=self._heart.compare,
@@ -113,15 +123,13 @@ class Worker:
             queues=list(self._queues),
             degraded=self._cause(),
             running=running[:50],
+            boot=boot_id(),
         )
 
     def _cause(self) -> str:
         if self._registry.problems:
             return "; ".join(self._registry.problems)
-        overdue = self._overdue()
-        if overdue is not None:
-            return f"step {overdue} is over its time-out and cannot be interrupted"
-        return ""
+        return self._overdue() or ""
 
     # -- one turn ---------------------------------------------------------------------------------
 
@@ -200,26 +208,35 @@ class Worker:
             self._child.wake()
 
     def _timed(self) -> list[tuple[float, Held]]:
-        """Steps that run with a time-out, and when it is over."""
+        """Steps that run with a time-out, or were cancelled, and when they are ended by force."""
         return [
-            (held.started + held.entry.extra.timeout_ms / 1000, held)
+            (min(_over_at(held, held.started), held.force_at), held)
             for held in self._hand.all()
-            if held.started is not None and held.entry.extra.timeout_ms and not held.finishing and not held.ended
+            if held.started is not None
+            and (held.entry.extra.timeout_ms or held.cancelled)
+            and not held.finishing
+            and not held.ended
         ]
 
     def _end_overdue(self) -> None:
         now = time.monotonic()
         for due, held in self._timed():
-            if due <= now and held.end is not None:
-                held.ended = True
-                held.end(f"timeout after {held.entry.extra.timeout_ms / 1000:g} s")
+            if due > now or held.ending is None:
+                continue
+            held.ended = True
+            if held.force_at <= now:
+                held.end("cancelled", "cancelled: it did not end by itself in time, and was ended")
+            else:
+                held.end("timeout", f"timeout after {held.entry.extra.timeout_ms / 1000:g} s")
 
     def _overdue(self) -> str | None:
-        now = time.monotonic()
+        """A step that was ended, and goes on."""
         for held in self._hand.all():
-            limit = held.entry.extra.timeout_ms / 1000
-            if limit and held.started is not None and not held.finishing and now - held.started > limit + _OVERDUE:
-                return held.entry.key
+            if held.started is None or held.finishing:
+                continue
+            if time.monotonic() - min(_over_at(held, held.started), held.force_at) > _OVERDUE:
+                why = "cancelled" if held.cancelled else "over its time-out"
+                return f"step {held.entry.key} is {why} and cannot be interrupted"
         return None
 
     def _spread(self) -> None:
@@ -274,3 +291,9 @@ class Worker:
                 self._heart.leave()
             except (Unavailable, Full, Refused) as error:
                 log.info("left without saying so: %s", error)
+
+
+def _over_at(held: Held, started: float) -> float:
+    """When its time is over (monotonic)."""
+    timeout_ms = held.entry.extra.timeout_ms
+    return started + timeout_ms / 1000 if timeout_ms else math.inf

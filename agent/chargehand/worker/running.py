@@ -1,228 +1,309 @@
-"""Running one attempt of one step: its inputs, its code, its end."""
+"""Running one attempt of one step: its inputs, its code, and what comes of it."""
 
 from __future__ import annotations
 
-import asyncio
-import ctypes
-import threading
 import time
 import traceback
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Raw
+from msgspec.structs import replace
 
-from chargehand.actions import Action, BadInput, StepInfo, Unretriable
+from chargehand.actions import Action, BadInput, Unretriable, lookup
 from chargehand.commands import CommandAction
-from chargehand.wire import MAX_OUTPUT, Failure, Result, encode, read_key
-from chargehand.worker.command import CommandFailed, Runner
+from chargehand.context import (
+    Cancelled,
+    Children,
+    Event,
+    Misused,
+    Spawn,
+    StepContext,
+    SubPlansFailed,
+    Suspend,
+    running_as,
+)
+from chargehand.linux.boot import boot_id
+from chargehand.store.children import spawned_field
+from chargehand.store.work import Finish
+from chargehand.wire import (
+    MAX_OUTPUT,
+    Failure,
+    Finished,
+    Result,
+    Suspension,
+    encode,
+    read_key,
+    saved_field,
+)
+from chargehand.worker.code import run_async, run_here
+from chargehand.worker.command import CommandFailed
+from chargehand.worker.ending import Ended, Ending
 from chargehand.worker.hand import Held
+from chargehand.worker.inputs import output_of, resolve
+from chargehand.worker.services import AttemptServices
+from chargehand.worker.spawning import Brood
+from chargehand.worker.workshop import Workshop
 
-__all__ = ["Ended", "Outcome", "run_attempt"]
+__all__ = ["cancelled_before_start", "run_attempt"]
 
-Outcome = Result | Failure
-
+_OURS = ("chargehand/actions.py", "chargehand/worker/code.py")  # through which an author's code is called
 _TRACE = 4_000  # characters of a traceback that are kept: its end, where the error is
+#: Where a revert's result goes: the step's own stays what it was.
+_REVERTED = "reverted {}"
 
 
-class Ended(BaseException):
-    """Raised inside an action's code when its attempt is ended; no `Exception`, so that code does not swallow it."""
+def run_attempt(held: Held, shop: Workshop, incarnation: str) -> Finish:
+    """Run it on the calling thread."""
+    return _Attempt(held, shop, incarnation).run()
 
 
-def run_attempt(
-    held: Held,
-    actions: dict[str, Action[..., Any]],
-    *,
-    privileged: bool,
-    node: str,
-    incarnation: str,
-    runner: Runner,
-    loop: Callable[[], asyncio.AbstractEventLoop],
-    fetch: Callable[[str, list[int]], list[bytes | None]],
-) -> Outcome:
-    """Run it on the calling thread. `privileged`: this worker runs privileged actions and no others.
+def cancelled_before_start(held: Held, node: str, incarnation: str) -> Finish:
+    """Its plan is being ended, and nobody has started it."""
+    plan, step, attempt = read_key(held.entry.key)
+    now = int(time.time() * 1000)
+    failure = Failure(
+        "cancelled", "cancelled before it started", node, incarnation, final=True, started_ms=now, ended_ms=now
+    )
+    return Finish(plan, held.entry.key, str(step), None, Finished(plan, step, attempt, failure))
 
-    `fetch` reads results of earlier steps; `loop` is where `async def` runs.
-    """
-    entry = held.entry
-    plan, step, attempt = read_key(entry.key)
-    started = time.time()
 
-    def failure(kind: str, message: str, *, trace: str = "", final: bool = False) -> Failure:
-        return Failure(
+class _TooLarge(Exception):
+    """What a step gives is larger than an output may be."""
+
+
+class _Outcome(NamedTuple):
+    failure: Failure | None = None
+    value: Raw | None = None  # what is kept
+    field: str = ""  # of the plan's outputs, where
+    suspended: Suspension | None = None
+
+
+class _Attempt:
+    __slots__ = (
+        "_attempt",
+        "_brood",
+        "_ending",
+        "_extra",
+        "_held",
+        "_incarnation",
+        "_plan",
+        "_services",
+        "_shop",
+        "_started",
+        "_step",
+    )
+
+    def __init__(self, held: Held, shop: Workshop, incarnation: str) -> None:
+        self._held = held
+        self._extra = held.entry.extra
+        self._shop = shop
+        self._incarnation = incarnation
+        self._started = time.time()
+        self._plan, self._step, self._attempt = read_key(held.entry.key)
+        self._services = AttemptServices(shop, held, self._plan, self._step)
+        self._ending = Ending()
+        self._brood: Brood | None = None
+
+    def run(self) -> Finish:
+        outcome = self._outcome()
+        failure, value = outcome.failure, outcome.value
+        if failure is not None and self._held.cancelled and failure.kind != "cancelled":
+            message = f"cancelled: {failure.kind}: {failure.message}"
+            failure = replace(failure, kind="cancelled", message=message, final=True)
+        result = None
+        if value is not None:
+            result = Result(self._attempt, self._incarnation, self._shop.node, self._started_ms, _now_ms(), value)
+        children = self._brood.end if failure is not None and self._brood is not None else 0
+        return Finish(
+            self._plan,
+            self._held.entry.key,
+            outcome.field,
+            result,
+            Finished(self._plan, self._step, self._attempt, failure, outcome.suspended, children),
+            gone=saved_field(self._step) if self._extra.saved and failure is None and not outcome.suspended else "",
+            report=self._services.close(),
+        )
+
+    @property
+    def _started_ms(self) -> int:
+        return int(self._started * 1000)
+
+    def _outcome(self) -> _Outcome:
+        name, node = self._held.entry.action, self._shop.node
+        action = self._shop.actions.get(name) or lookup(self._shop.actions, name)
+        if action is None:
+            return self._failed("unknown action", f"the worker on {node} has no action {name!r}")
+        if action.privileged and not self._shop.privileged:
+            return self._failed(
+                "privileged action",
+                f"{action.name!r} runs only in a worker group with unit = true: its queue must be served by no other",
+                final=True,
+            )
+        if self._shop.privileged and not action.privileged:
+            return self._failed(
+                "unprivileged action",
+                f"{action.name!r} is not marked privileged = true, and this group (unit = true) runs nothing else",
+                final=True,
+            )
+        self._held.ending = self._ending
+        helps = action.options.retry.helps
+        try:
+            return self._kept(self._attempted(action))
+        except Ended:
+            kind, final = self._ending.kind, self._ending.kind == "timeout" and not helps(TimeoutError())
+            return self._failed(kind, self._ending.reason, final=final)
+        except CommandFailed as error:
+            return self._failed(error.kind, str(error), trace=error.tail, final=not helps(error))
+        except (BadInput, Unretriable) as error:
+            return self._failed(type(error).__name__, str(error), final=True)
+        except Cancelled as error:
+            return self._failed("cancelled", str(error) or "cancelled", final=True)
+        except _TooLarge as error:
+            return self._failed("output too large", str(error), final=True)
+        except SubPlansFailed as error:
+            return self._failed("sub-plans failed", str(error), final=not helps(error))
+        except Exception as error:
+            return self._failed(type(error).__name__, str(error), trace=_trace(error), final=not helps(error))
+        except SystemExit as error:
+            return self._failed("SystemExit", f"the action called exit({error.code!r})")
+
+    def _failed(self, kind: str, message: str, *, trace: str = "", final: bool = False) -> _Outcome:
+        failure = Failure(
             kind=kind,
             message=message,
-            node=node,
-            worker=incarnation,
+            node=self._shop.node,
+            worker=self._incarnation,
             trace=trace[-_TRACE:],
             final=final,
-            started_ms=int(started * 1000),
-            ended_ms=int(time.time() * 1000),
+            started_ms=self._started_ms,
+            ended_ms=_now_ms(),
+        )
+        return _Outcome(failure)
+
+    def _kept(self, value: Any) -> _Outcome:
+        """What Redis keeps of what the code gave."""
+        if isinstance(value, Suspend):
+            suspension = Suspension(value.wake_ms, value.event)
+            return _Outcome(None, _encoded(value.saved, "what it saves"), saved_field(self._step), suspension)
+        if isinstance(value, Brood):
+            suspension = Suspension(children=value.started, end=value.end)
+            return _Outcome(None, _encoded(value.record, ""), spawned_field(self._step), suspension)
+        field = _REVERTED.format(self._step) if self._extra.output else str(self._step)
+        return _Outcome(None, _encoded(value, "the output"), field)
+
+    # -- the code ---------------------------------------------------------------------------------
+
+    def _attempted(self, action: Action[..., Any]) -> Any:
+        """What its code gives. Raises what it raises."""
+        extra = self._extra
+        command = action if isinstance(action, CommandAction) else None
+        if extra.boot and extra.boot != boot_id():
+            return {"exit": None, "stdout": "", "stderr": "", "rebooted": True} if command else {"rebooted": True}
+        inputs = resolve(self._held.entry.input, lambda steps: self._shop.fetch(self._plan, steps))
+        if command is not None:
+            return self._run_command(command, inputs)
+        if extra.output and action.takes_output:
+            inputs["output"] = output_of(self._shop.fetch(self._plan, [self._step])[0])
+        context = self._context(self._event(), self._saved())
+        value = self._call(action, inputs, context)
+        if isinstance(value, Spawn):
+            value = self._spawn(value, context)
+            if isinstance(value, Children):  # nothing was to be started, so it goes on at once
+                value = self._call(action, inputs, self._context(Event("children", value), context.saved))
+                if isinstance(value, Spawn):
+                    raise Misused(
+                        "told that all its sub-plans have ended, for there were none, it gave spawn(...) again"
+                    )
+        if isinstance(value, Suspend | Brood) and extra.output:
+            raise Misused(f"{action.name!r} undoes a step, in one go: it cannot suspend or start sub-plans")
+        return value
+
+    def _spawn(self, spawn: Spawn, context: StepContext) -> Brood | Children:
+        """Start its sub-plans; how they have ended, when there are none to start."""
+
+        def run_code(code: Callable[[], Any]) -> Any:
+            with running_as(context):
+                return run_here(self._ending, code)
+
+        self._brood = brood = Brood(
+            spawn,
+            context=context,
+            actions=self._shop.actions,
+            keys=self._shop.keys,
+            reader=self._services.reader,
+            ending=self._ending,
+            run_code=run_code,
+            max_inbox=self._shop.max_inbox,
+        )
+        brood.start()
+        if brood.started:
+            return brood
+        self._services.spawned = brood.record
+        return Children(brood.skipped, brood.skipped, 0)
+
+    def _run_command(self, command: CommandAction, inputs: dict[str, Any]) -> dict[str, Any]:
+        variables = {
+            "CHARGEHAND_PLAN": self._plan,
+            "CHARGEHAND_STEP": str(self._step),
+            "CHARGEHAND_ATTEMPT": str(self._attempt),
+            "CHARGEHAND_NODE": self._shop.node,
+        }
+        return self._shop.runner.run(command, inputs, variables, self._ending, self._services.reports.write)
+
+    def _event(self) -> Event | None:
+        extra = self._extra
+        if extra.children is not None:
+            # Those that had succeeded before this try of the step count too.
+            self._services.spawned = spawned = self._services.read_spawned(self._shop.fetch)
+            total, succeeded, failed = extra.children
+            skipped = spawned.skipped if spawned is not None else 0
+            return Event("children", Children(total + skipped, succeeded + skipped, failed))
+        if extra.event is not None:
+            return Event(extra.event[0], msgspec.json.decode(extra.event[1]))
+        return None
+
+    def _saved(self) -> Any:
+        if not self._extra.saved:
+            return None
+        return output_of(self._shop.fetch(self._plan, [saved_field(self._step)])[0])
+
+    def _context(self, event: Event | None, saved: Any) -> StepContext:
+        extra = self._extra
+        return StepContext(
+            self._plan,
+            self._step,
+            self._attempt,
+            self._shop.node,
+            self._incarnation,
+            tries=extra.tries,
+            generation=extra.generation,
+            saved=saved,
+            event=event,
+            services=self._services,
         )
 
-    action = actions.get(entry.action)
-    if action is None:
-        return failure("unknown action", f"the worker on {node} has no action {entry.action!r}")
-    if action.privileged and not privileged:
-        return failure(
-            "privileged action",
-            f"{action.name!r} runs only in a worker group with unit = true: its queue must be served by no other",
-            final=True,
-        )
-    if privileged and not action.privileged:
-        return failure(
-            "unprivileged action",
-            f"{action.name!r} is not marked privileged = true, and this group (unit = true) runs nothing else",
-            final=True,
-        )
-    info = StepInfo(plan, step, attempt, node, incarnation)
-    ending = _Ending(held)
-    try:
-        inputs = resolve(entry.input, lambda steps: fetch(plan, steps))
-        if isinstance(action, CommandAction):
-            output: Any = runner.run(action, inputs, info, ending.by)
-        elif action.is_async:
-            output = _run_async(action, inputs, info, loop(), ending)
-        else:
-            output = _run_here(action, inputs, info, ending)
-        encoded = encode(output)
-    except Ended:
-        return failure("timeout" if ending.reason.startswith("timeout") else "ended", ending.reason)
-    except CommandFailed as error:
-        return failure(error.kind, str(error), trace=error.tail)
-    except (BadInput, Unretriable) as error:
-        return failure(type(error).__name__, str(error), final=True)
-    except (TypeError, msgspec.EncodeError) as error:
-        return failure(type(error).__name__, str(error), trace=_trace(error))
-    except Exception as error:
-        return failure(type(error).__name__, str(error), trace=_trace(error))
-    except SystemExit as error:
-        return failure("SystemExit", f"the action called exit({error.code!r})")
+    def _call(self, action: Action[..., Any], inputs: dict[str, Any], context: StepContext) -> Any:
+        if action.awaits(context):
+            return run_async(self._ending, action.run(inputs, context), self._shop.loop)
+        return run_here(self._ending, lambda: action.run(inputs, context))
+
+
+def _encoded(value: Any, what: str) -> Raw:
+    encoded = encode(value)
     if len(encoded) > MAX_OUTPUT:
-        return failure(
-            "output too large",
-            f"the output is {len(encoded):,} bytes, the most is {MAX_OUTPUT:,}",
-            final=True,
-        )
-    return Result(attempt, incarnation, node, int(started * 1000), int(time.time() * 1000), Raw(encoded))
+        raise _TooLarge(f"{what} is {len(encoded):,} bytes, the most is {MAX_OUTPUT:,}")
+    return Raw(encoded)
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
 
 
 def _trace(error: BaseException) -> str:
+    """From the author's own code on."""
     frames = traceback.extract_tb(error.__traceback__)
-    ours = [index for index, frame in enumerate(frames) if frame.filename.endswith("chargehand/actions.py")]
+    ours = [index for index, frame in enumerate(frames) if frame.filename.endswith(_OURS)]
     frames_of_theirs = frames[ours[-1] + 1 :] if ours else frames
     return "".join(traceback.format_list(frames_of_theirs)) + "".join(traceback.format_exception_only(error))
-
-
-# -- inputs ---------------------------------------------------------------------------------------
-
-
-def resolve(given: Raw, fetch: Callable[[list[int]], list[bytes | None]]) -> dict[str, Any]:
-    """The inputs, with references replaced by outputs. Raises `BadInput` for an output that is not there."""
-    inputs: dict[str, Any] = msgspec.json.decode(given)
-    if b'"$ref' not in bytes(given):
-        return inputs
-    wanted: set[int] = set()
-    _walk(inputs, lambda steps, _: wanted.update(steps))
-    order = sorted(wanted)
-    outputs: dict[int, Any] = {}
-    for step, found in zip(order, fetch(order), strict=True):
-        if found is None:
-            raise BadInput(f"the output of step {step} is not there (any more)")
-        outputs[step] = msgspec.json.decode(msgspec.json.decode(found, type=Result).output)
-
-    def pick(step: int, path: list[Any]) -> Any:
-        value = outputs[step]
-        for key in path:
-            try:
-                value = value[key]
-            except (KeyError, IndexError, TypeError) as error:
-                raise BadInput(f"the output of step {step} has no {path!r}: {type(error).__name__}: {error}") from error
-        return value
-
-    replaced: dict[str, Any] = _walk(inputs, lambda steps, path: [pick(step, path) for step in steps])
-    return replaced
-
-
-def _walk(value: Any, at: Callable[[list[int], list[Any]], Any]) -> Any:
-    if isinstance(value, dict):
-        if "$ref" in value:
-            found = at([value["$ref"]], value.get("path", []))
-            return found[0] if found else None
-        if "$refs" in value:
-            first, end = value["$refs"]
-            return at(list(range(first, end)), value.get("path", []))
-        return {key: _walk(inner, at) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_walk(inner, at) for inner in value]
-    return value
-
-
-# -- code -----------------------------------------------------------------------------------------
-
-
-class _Ending:
-    """How the running attempt is ended from another thread: once, and only while its code runs."""
-
-    def __init__(self, held: Held) -> None:
-        self._lock = threading.Lock()
-        self._how: Callable[[], None] | None = None
-        self.reason = ""
-        held.end = self.end
-
-    def by(self, how: Callable[[], None] | None) -> None:
-        """Say how to end what runs now (None: nothing runs any more). Raises `Ended` when it was ended already."""
-        with self._lock:
-            self._how = how
-            if self.reason and how is not None:
-                raise Ended
-
-    def end(self, reason: str) -> None:
-        with self._lock:
-            if self.reason:
-                return
-            self.reason = reason
-            if self._how is not None:
-                self._how()
-
-
-def _run_here(action: Action[..., Any], inputs: dict[str, Any], info: StepInfo, ending: _Ending) -> Any:
-    thread = threading.get_ident()
-    ending.by(lambda: _interrupt(thread, Ended))
-    try:
-        return action.run(inputs, info)
-    finally:
-        ending.by(None)
-        if ending.reason:
-            _interrupt(thread, None)  # one that was sent and has not arrived must not hit what comes next
-
-
-def _interrupt(thread: int, error: type[BaseException] | None) -> None:
-    """Raise `error` in a thread at its next bytecode; None takes back one that has not arrived.
-
-    It cannot reach a thread inside a C call (a blocking read, a long computation of a library) before that
-    returns; such an attempt stays visible as over its time-out.
-    """
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(
-        ctypes.c_ulong(thread), ctypes.py_object(error) if error is not None else None
-    )
-
-
-def _run_async(
-    action: Action[..., Any],
-    inputs: dict[str, Any],
-    info: StepInfo,
-    loop: asyncio.AbstractEventLoop,
-    ending: _Ending,
-) -> Any:
-    future = asyncio.run_coroutine_threadsafe(action.run(inputs, info), loop)
-    ending.by(lambda: (future.cancel(), None)[1])
-    try:
-        return future.result()
-    except BaseException:
-        if ending.reason:
-            raise Ended from None
-        raise
-    finally:
-        ending.by(None)
