@@ -59,7 +59,9 @@ __all__ = [
     "is_newer",
     "read_entry",
     "read_key",
+    "reverted_field",
     "saved_field",
+    "spawned_field",
     "step_key",
     "write_entry",
 ]
@@ -370,6 +372,16 @@ def read_key(key: str) -> tuple[str, int, int]:
 def saved_field(step: int) -> str:
     """Where a suspended step's saved state stands among its plan's outputs."""
     return f"saved {step}"
+
+
+def reverted_field(step: int) -> str:
+    """Where the result of a step's revert stands among its plan's outputs: the step's own stays what it was."""
+    return f"reverted {step}"
+
+
+def spawned_field(step: int) -> str:
+    """Where a step that has started sub-plans keeps which ones, among its plan's outputs."""
+    return f"spawned {step}"
 
 
 def child_id(plan: str, step: int, number: int, generation: int = 0) -> str:

@@ -14,7 +14,7 @@ from chargehand.store.connection import Command, Line
 from chargehand.store.keys import Keys
 from chargehand.wire import Failure, Result, decode
 
-__all__ = ["ChildEnd", "Spawned", "child_ends", "child_states", "spawned_field"]
+__all__ = ["ChildEnd", "Spawned", "child_ends", "child_states", "read_spawned"]
 
 
 class Spawned(Struct, array_like=True, frozen=True):
@@ -32,8 +32,9 @@ class ChildEnd(NamedTuple):
     error: Failure | None  # of the first step that failed, or why it could not run at all
 
 
-def spawned_field(step: int) -> str:
-    return f"spawned {step}"
+def read_spawned(result: bytes | None) -> Spawned | None:
+    """From the field of the plan's outputs (`spawned_field`), which holds a result."""
+    return decode(decode(result, Result).output, Spawned) if result is not None else None
 
 
 def child_states(line: Line, keys: Keys, plans: Sequence[str]) -> list[PlanState | None]:

@@ -11,11 +11,11 @@ from msgspec import Struct
 from chargehand.plan.asking import word
 from chargehand.plan.life import PlanState
 from chargehand.plan.run import More, StepRecord
-from chargehand.store.children import Spawned, child_states, spawned_field
+from chargehand.store.children import child_states, read_spawned
 from chargehand.store.connection import Line
 from chargehand.store.keys import Keys
 from chargehand.store.plans import PlanView, read_heads
-from chargehand.wire import child_id
+from chargehand.wire import child_id, spawned_field
 
 __all__ = ["ChildrenView", "read_children"]
 
@@ -39,7 +39,8 @@ def read_children(
     record, left = line.batch([("HGET", keys.records(plan), step), ("HGET", keys.outputs(plan), spawned_field(step))])
     more = (msgspec.json.decode(record, type=StepRecord).more if record else None) or More()
     # A step that starts sub-plans leaves its note when all are submitted.
-    end = max(more.end, msgspec.json.decode(left, type=Spawned).end if left else 0)
+    spawned = read_spawned(left)
+    end = max(more.end, spawned.end if spawned is not None else 0)
     found = [(child, word(now)) for child, now in _latest(line, keys, plan, step, end, more)]
     chosen = [child for child, now in found if state in {None, now}][first : first + most]
     return ChildrenView(plan, step, len(found), dict(Counter(now for _, now in found)), read_heads(line, keys, chosen))

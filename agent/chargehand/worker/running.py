@@ -25,7 +25,6 @@ from chargehand.context import (
     running_as,
 )
 from chargehand.linux.boot import boot_id
-from chargehand.store.children import spawned_field
 from chargehand.store.work import Finish
 from chargehand.wire import (
     MAX_OUTPUT,
@@ -35,7 +34,9 @@ from chargehand.wire import (
     Suspension,
     encode,
     read_key,
+    reverted_field,
     saved_field,
+    spawned_field,
 )
 from chargehand.worker.code import run_async, run_here
 from chargehand.worker.command import CommandFailed
@@ -50,8 +51,6 @@ __all__ = ["cancelled_before_start", "run_attempt"]
 
 _OURS = ("chargehand/actions.py", "chargehand/worker/code.py")  # through which an author's code is called
 _TRACE = 4_000  # characters of a traceback that are kept: its end, where the error is
-#: Where a revert's result goes: the step's own stays what it was.
-_REVERTED = "reverted {}"
 
 
 def run_attempt(held: Held, shop: Workshop, incarnation: str) -> Finish:
@@ -190,7 +189,7 @@ class _Attempt:
         if isinstance(value, Brood):
             suspension = Suspension(children=value.started, end=value.end)
             return _Outcome(None, _encoded(value.record, ""), spawned_field(self._step), suspension)
-        field = _REVERTED.format(self._step) if self._extra.output else str(self._step)
+        field = reverted_field(self._step) if self._extra.output else str(self._step)
         return _Outcome(None, _encoded(value, "the output"), field)
 
     # -- the code ---------------------------------------------------------------------------------

@@ -11,13 +11,12 @@ import msgspec
 from chargehand.context import SubPlan
 from chargehand.plan.asking import word
 from chargehand.plan.life import PlanState
-from chargehand.store.children import Spawned, child_ends, child_states, spawned_field
+from chargehand.store.children import Spawned, child_ends, child_states, read_spawned
 from chargehand.store.connection import Line
 from chargehand.store.reports import Report
 from chargehand.store.work import outputs
-from chargehand.wire import child_id
+from chargehand.wire import child_id, spawned_field
 from chargehand.worker.hand import Held
-from chargehand.worker.inputs import output_of
 from chargehand.worker.reader import Reader
 from chargehand.worker.reporter import Reports
 
@@ -92,8 +91,7 @@ class AttemptServices:
         return self.reader.ask(lambda line: outputs(line, self._shop.keys, plan, fields))
 
     def read_spawned(self, fetch: Callable[[str, Sequence[int | str]], list[bytes | None]]) -> Spawned | None:
-        found = output_of(fetch(self._plan, [spawned_field(self._step)])[0])
-        return msgspec.convert(found, Spawned) if found is not None else None
+        return read_spawned(fetch(self._plan, [spawned_field(self._step)])[0])
 
     @property
     def reports(self) -> Reports:
