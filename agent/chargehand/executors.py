@@ -39,8 +39,8 @@ __all__ = ["Executors"]
 log = logging.getLogger("chargehand.client")
 
 _PERSIST = 30.0  # seconds that a submission is tried again while no Redis answers
-_LOOK = 1.0  # seconds that one who waits for a plan to be accepted leaves between two looks at its executor
-_ACCEPTED = 10.0  # seconds of the same once it is accepted, and moves no more
+_LOOK = 1.0  # seconds between two looks at the executor of a plan that is waited for and not accepted
+_ACCEPTED = 3.0  # seconds of the same once it is accepted, and moves no more
 _REMEMBER = 10_000  # plans: where they are
 _KEEP = 1_000  # plans of ours: what is in them, should Redis lose them while we wait
 _AT_ONCE = 100  # plans in one request
@@ -183,17 +183,13 @@ class Executors:
 
     def _deliver(self, name: str, plans: list[Prepared], until: float) -> bool:
         """Send plans to one executor. False: its Redis cannot be reached, and nothing was sent."""
-        client = self._clients[name]
-        sent = False
+        if not self._lookout.hear(name):  # what was not sent can go elsewhere; what was sent and not answered cannot
+            return False
         while True:
             try:
-                client._connected()
-                sent = True
-                client._send(plans, 0.0)
+                self._clients[name]._send(plans, 0.0)
             except Unavailable as error:
                 self._lookout.lost(name, error)
-                if not sent:
-                    return False
                 unclear = f"executor {name} did not answer, and has it or not"
                 if time.monotonic() > until:
                     raise Unavailable(f"plan {plans[0].plan}: {unclear} ({error})") from error

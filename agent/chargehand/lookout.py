@@ -57,21 +57,25 @@ class Lookout:
 
     def look(self, *, at_once: bool = False) -> list[str]:
         """Hear each executor, at most once a second unless `at_once`. The stale ones that answered."""
-        stale = []
-        for name in self.clients:
-            if boottime() < self._look_at[name] and not at_once:
-                continue
-            try:
-                found = self.ask(name, read_load)
-            except Unavailable:
-                continue
-            now = boottime()
-            self._look_at[name] = now + PUBLISH_EVERY
-            if found is not None:
-                self.router.heard(name, found.load, at_ms=found.at_ms, now_ms=found.now_ms, boot=now)
-            if not self.router.fresh(name, now):
-                stale.append(name)
-        return stale
+        return [
+            name
+            for name in self.clients
+            if (at_once or boottime() >= self._look_at[name])
+            and self.hear(name)
+            and not self.router.fresh(name, boottime())
+        ]
+
+    def hear(self, name: str) -> bool:
+        """Hear one executor now. False: its Redis does not answer."""
+        try:
+            found = self.ask(name, read_load)
+        except Unavailable:
+            return False
+        now = boottime()
+        self._look_at[name] = now + PUBLISH_EVERY
+        if found is not None:
+            self.router.heard(name, found.load, at_ms=found.at_ms, now_ms=found.now_ms, boot=now)
+        return True
 
     def fresh(self, name: str) -> bool:
         return name not in self.away and self.router.fresh(name, boottime())
@@ -91,8 +95,7 @@ class Lookout:
             return f"its Redis does not answer ({self.away[name]})"
         if self.fresh(name):
             return ""
-        age = self.router.age(name, boottime())
-        return "no orchestrator of it is active" + (f" (last heard {age:.0f} s ago)" if age is not None else "")
+        return "no orchestrator of it is active"
 
     def views(self) -> list[ExecutorView]:
         """Each executor as it is now."""

@@ -1,0 +1,279 @@
+"""Several executors and clients that know all of them: who gets what, and what becomes of it when one fails."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from chargehand.client import NotPossible, SubmitRefused, WaitTimeout
+from chargehand.executors import Executors
+from chargehand.plan.life import PlanState
+from chargehand.planner import Plan
+from chargehand.registry import load_actions
+from chargehand.store import moving
+from support.faults import lines_of
+from support.groups import Group, knowing
+from support.programs import until
+from support.server import Server
+
+Start = Callable[..., Group]
+
+
+@pytest.fixture
+def start(place: Path, server: Server) -> Iterator[Start]:
+    groups: list[Group] = []
+
+    def start(name: str, on: Server | None = None, **how: object) -> Group:
+        groups.append(Group(place, on or server, name, **how))  # type: ignore[arg-type]
+        return groups[-1]
+
+    yield start
+    for group in groups:
+        group.end()
+
+
+@pytest.fixture
+def second(place: Path) -> Iterator[Server]:
+    running = Server(place / "second")
+    yield running
+    running.stop()
+
+
+@contextmanager
+def clients(place: Path, *groups: Group, told: list[str] | None = None) -> Iterator[Executors]:
+    settings = knowing(place, groups)
+    actions = load_actions(settings).actions
+    with Executors(settings, actions, tell=(told if told is not None else []).append) as made:
+        yield made
+
+
+def noting(executors: Executors, place: Path, text: str, **options: str) -> Plan:
+    plan = executors.plan(text)
+    plan.add("note", path=str(place / "lines"), text=text, **options)
+    return plan
+
+
+def ends_well(executors: Executors, *plans: str) -> None:
+    for plan in plans:
+        assert executors.wait(plan, 40) is PlanState.SUCCEEDED
+
+
+THREADS = {"a": 4, "b": 6, "c": 8, "d": 12}
+SHORTEST, ALPHA, LONGEST = 0.15, 1.5, 2.0  # seconds; Pareto
+COMING_IN = 6.0  # seconds that plans come in
+
+
+def test_the_share_of_work_follows_capacity(place: Path, start: Start, server: Server, second: Server) -> None:
+    """Within 5 % of each one's share, while more comes in than all can do; round robin does not, in the same run."""
+    chance = random.Random(11)
+    mean = sum(min(SHORTEST * chance.paretovariate(ALPHA), LONGEST) for _ in range(100_000)) / 100_000
+    rate = 1.25 * sum(THREADS.values()) / mean
+    groups = [
+        start(name, server if name in {"a", "b"} else second, threads=count).known() for name, count in THREADS.items()
+    ]
+    turns = itertools.cycle(THREADS)
+
+    def shares(executors: Executors, executor: Callable[[], str | None]) -> dict[str, float]:
+        """Each one's share of the work that is done while plans come in, as a multiple of its share of the threads."""
+        submitted: list[str] = []
+        begun = time.time()
+        while time.time() < begun + COMING_IN:
+            due = int((time.time() - begun) * rate) - len(submitted)
+            for _ in range(due):
+                plan = executors.plan("nap")
+                plan.add("nap", seconds=min(SHORTEST * chance.paretovariate(ALPHA), LONGEST))
+                submitted.append(executors.submit(plan, executor=executor()))
+            time.sleep(0.01)
+        begin, end = begun + 1.5, time.time()
+        time.sleep(LONGEST)  # what was running then has ended
+        worked = Counter[str]()
+        for plan in submitted:
+            view = executors.read(plan)
+            assert view is not None
+            result = view.steps[0].result
+            if result is not None:
+                over = min(result.ended_ms / 1000, end) - max(result.started_ms / 1000, begin)
+                worked[result.node.removeprefix("node-")] += max(0.0, over)  # type: ignore[assignment]
+        assert len(submitted) > 0.9 * COMING_IN * rate, (
+            "this machine is too busy to make as many plans as the test wants"
+        )
+        return {
+            name: worked[name] / worked.total() * sum(THREADS.values()) / threads for name, threads in THREADS.items()
+        }
+
+    with clients(place, *groups) as executors:
+        by_load = shares(executors, lambda: None)
+        in_turn = shares(executors, lambda: next(turns))
+    assert all(0.95 <= share <= 1.05 for share in by_load.values()), (by_load, in_turn)
+    assert any(not 0.9 <= share <= 1.1 for share in in_turn.values()), (by_load, in_turn)
+
+
+def test_no_plan_waits_for_a_dead_one(place: Path, start: Start) -> None:
+    """Its orchestrator is killed for good. What it has not accepted goes elsewhere, what is new goes there at once."""
+    groups = [start(name).known() for name in "abc"]
+    dead = groups[1]
+    told: list[str] = []
+    with clients(place, *groups, told=told) as executors:
+        ends_well(executors, *executors.submit_all([noting(executors, place, f"warm-{n}") for n in range(30)]))
+        dead.orchestrator.kill()
+        just_after = executors.submit_all([noting(executors, place, f"after-{n}") for n in range(60)])
+        assert Counter(executors.where(plan) for plan in just_after)["b"] > 0, "nobody knows yet that it is dead"
+        ends_well(executors, *just_after)
+        assert {executors.where(plan) for plan in just_after} == {"a", "c"}
+        later = executors.submit_all([noting(executors, place, f"later-{n}") for n in range(60)])
+        assert {executors.where(plan) for plan in later} == {"a", "c"}
+        ends_well(executors, *later)
+        line = dead.server.line()
+        assert moving.pending(line, dead.keys) == set()
+        line.close()
+        assert executors.waits == {}
+    assert set(lines_of(place / "lines").values()) == {1}
+    assert len(lines_of(place / "lines")) == 150
+
+
+def test_what_it_has_accepted_waits_for_it_and_says_so(place: Path, start: Start) -> None:
+    groups = [start(name).known() for name in "ab"]
+    told: list[str] = []
+    with clients(place, *groups, told=told) as executors:
+        plan = executors.plan("long")
+        with plan.sequence():
+            plan.add("note", path=str(place / "lines"), text="first", seconds=1.0)
+            plan.add("note", path=str(place / "lines"), text="second")
+        name = executors.submit(plan, executor="b")
+        until("it runs", (place / "lines").exists)
+        groups[1].orchestrator.kill()
+        with pytest.raises(WaitTimeout, match="executor b has accepted it, and no orchestrator of it is active"):
+            executors.wait(name, 8)
+        assert len(told) == 1, told
+        groups[1].begin_again()
+        ends_well(executors, name)
+        assert executors.waits == {}
+
+
+def test_one_whose_redis_does_not_answer_keeps_its_plans_and_says_so(place: Path, start: Start, second: Server) -> None:
+    told: list[str] = []
+    cut_off = start("a", second).known()
+    with clients(place, cut_off) as alone:
+        cut_off.orchestrator.kill()
+        name = alone.submit(noting(alone, place, "kept"))
+    other = start("b").known()
+    second.kill()
+    with clients(place, cut_off, other, told=told) as executors:
+        new = executors.submit_all([noting(executors, place, f"new-{n}") for n in range(10)])
+        assert {executors.where(plan) for plan in new} == {"b"}
+        ends_well(executors, *new)
+        with pytest.raises(WaitTimeout, match=r"a does not answer: .* Connection refused"):
+            executors.wait(name, 2)
+        assert len(told) == 1, told
+        with pytest.raises(NotPossible, match=f"plan '{name}' is in no executor that answers; a does not answer"):
+            executors.at(name)
+        second.start()
+        ends_well(executors, name)
+        assert executors.where(name) == "b", "it was not accepted: once its Redis answers it moves"
+    assert set(lines_of(place / "lines").values()) == {1}
+
+
+def test_a_frozen_redis_does_not_stop_a_client(place: Path, start: Start, second: Server) -> None:
+    """It takes connections and never answers, as behind a cable that was pulled."""
+    groups = [start("a", second).known(), start("b").known()]
+    with clients(place, *groups) as executors:
+        first = executors.submit(noting(executors, place, "first"), executor="b")
+        ends_well(executors, first)
+        os.kill(second.pid, signal.SIGSTOP)
+        try:
+            new = executors.submit_all([noting(executors, place, f"new-{n}") for n in range(20)])
+            assert {executors.where(plan) for plan in new} == {"b"}
+            ends_well(executors, *new)
+        finally:
+            os.kill(second.pid, signal.SIGCONT)
+
+
+def test_anybody_finds_a_plan_and_brings_it_on(place: Path, start: Start) -> None:
+    """The client that was moving it died between the two executors."""
+    groups = [start(name).known() for name in "ab"]
+    groups[0].orchestrator.kill()
+    with clients(place, *groups) as first:
+        pinned = first.submit(noting(first, place, "pinned"), executor="a")
+    line = groups[0].server.line()
+    with clients(place, groups[0]) as only:
+        name = only.submit(noting(only, place, "moved"))
+    assert moving.withdraw(line, groups[0].keys, {name: "b"}) == {name: "WITHDRAWN"}
+    with clients(place, *groups) as another:
+        assert another.where(name) == "b"
+        ends_well(another, name)
+        view = another.read(name)
+        assert view is not None
+        assert view.steps[0].result is not None
+        assert view.steps[0].result.node == "node-b"
+        assert another.where(pinned) == "a"
+        with pytest.raises(WaitTimeout):
+            another.wait(pinned, 5)
+        assert another.where(pinned) == "a", "it was aimed at that one"
+        with pytest.raises(NotPossible, match="there is no executor 'z' here"):
+            another.submit(noting(another, place, "x"), executor="z")
+        assert another.read("nowhere") is None
+    line.close()
+
+
+def test_everybodys_plans_can_be_moved_from_a_dead_one(place: Path, start: Start) -> None:
+    groups = [start(name).known() for name in "ab"]
+    with clients(place, *groups) as executors:
+        with pytest.raises(NotPossible, match="executor a works"):
+            executors.move("a")
+        groups[0].orchestrator.kill()
+        with clients(place, groups[0]) as only:
+            names = only.submit_all([noting(only, place, f"old-{n}") for n in range(250)])
+            pinned = only.submit(noting(only, place, "pinned"), executor="a")
+        until("a is stale", lambda: executors.views()[0].problem)
+        assert sorted(executors.move("a")) == sorted(names)
+        ends_well(executors, *names)
+        assert executors.views()[0].pending == 1
+        assert executors.where(pinned) == "a"
+
+
+def test_a_key_is_one_plan_wherever_it_goes(place: Path, start: Start) -> None:
+    groups = [start(name).known() for name in "abc"]
+    with clients(place, *groups) as one, clients(place, *groups) as other:
+        for number in range(20):
+            text = f"keyed-{number}"
+            assert one.submit(noting(one, place, text), key=text) == other.submit(noting(other, place, text), key=text)
+        plans = [one.submit(noting(one, place, f"keyed-{number}"), key=f"keyed-{number}") for number in range(20)]
+        ends_well(one, *plans)
+        assert len({one.where(plan) for plan in plans}) == 3, "keys spread"
+        there = one.where(plans[0])
+        elsewhere = next(name for name in "abc" if name != there)
+        with pytest.raises(SubmitRefused, match=f"the key 'keyed-0' stands for plan .* is in executor {there}"):
+            one.submit(noting(one, place, "keyed-0"), key="keyed-0", executor=elsewhere)
+    assert set(lines_of(place / "lines").values()) == {1}
+    assert len(lines_of(place / "lines")) == 20
+
+
+def test_a_plan_goes_where_its_nodes_and_queues_are(place: Path, start: Start) -> None:
+    groups = [start("a").known(), start("b", queues=("hosts", "default")).known()]
+    with clients(place, *groups) as executors:
+        for _ in range(5):
+            plan = executors.plan("aimed")
+            plan.add("where", node="node-b")
+            name = executors.submit(plan)
+            assert executors.where(name) == "b"
+            ends_well(executors, name)
+        plan = executors.plan("apart")
+        plan.add("where", node="node-a")
+        plan.add("where", node="node-b")
+        with pytest.raises(
+            SubmitRefused, match="aimed at node node-b, which is in executor b, and the plan is to go to a"
+        ):
+            executors.submit(plan)
+        plan = executors.plan("nowhere")
+        plan.add("where", node="node-z")
+        with pytest.raises(SubmitRefused, match="aimed at node node-z, which is in no executor"):
+            executors.submit(plan)
