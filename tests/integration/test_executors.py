@@ -96,8 +96,8 @@ def test_the_share_of_work_follows_capacity(place: Path, start: Start, server: S
         begin, end = begun + 1.5, time.time()
         time.sleep(LONGEST)  # what was running then has ended
         worked = Counter[str]()
-        for plan in submitted:
-            view = executors.read(plan)
+        for name in submitted:
+            view = executors.read(name)
             assert view is not None
             result = view.steps[0].result
             if result is not None:

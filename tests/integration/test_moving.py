@@ -13,6 +13,7 @@ import pytest
 from chargehand.client import Client
 from chargehand.plan.commit import Commit
 from chargehand.plan.life import PlanState
+from chargehand.planner import Plan
 from chargehand.store import lease, moving
 from chargehand.store.committing import commit_command
 from chargehand.store.connection import Line
@@ -213,11 +214,11 @@ def test_withdrawn_or_accepted_never_both(
 
     taking = threading.Thread(target=take_back)
     taking.start()
-    all_names = []
+    all_names: list[str] = []
     try:
         while Counter(fates.values())["ACCEPTED"] < 200 or Counter(fates.values())["WITHDRAWN"] < 200:
             assert len(all_names) < 20_000, Counter(fates.values())
-            plans = []
+            plans: list[Plan] = []
             for _ in range(chance.randint(1, 5)):
                 plan = client.plan("one")
                 plan.add("note", path=str(place / "lines"), text=str(len(all_names) + len(plans)))
