@@ -11,23 +11,29 @@ one connection more listens for all of them, on the event loop.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+import math
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from functools import partial
 from itertools import islice
 from types import TracebackType
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar
 
 from chargehand.actions import Action
-from chargehand.client import LOOK_EVERY, Client, WaitTimeout
+from chargehand.client import LOOK_EVERY, Client, time_left
 from chargehand.config.settings import Settings
 from chargehand.plan.life import PlanState
 from chargehand.planner import Plan
+from chargehand.store.census import Census
 from chargehand.store.connection import Dialer, Line, Refused, Unavailable
+from chargehand.store.history import Moment
 from chargehand.store.keys import Keys
 from chargehand.store.plans import PlanView
+from chargehand.store.recurring import RecurringView
+from chargehand.store.subplans import ChildrenView
 from chargehand.store.watching import LOOK, SAID, Change
 
 __all__ = ["AsyncClient"]
@@ -42,7 +48,9 @@ class AsyncClient:
     def __init__(self, settings: Settings, actions: Mapping[str, Action[..., Any]] | None = None) -> None:
         self._client = Client(settings, actions)
         self._thread = ThreadPoolExecutor(1, "chargehand-client")
-        self._ears = _Ears(Keys(settings.executor.name), partial(self._run, Dialer(settings.redis).line))
+        self._ears = _Ears(
+            Keys(settings.executor.name), partial(self._run, Dialer(settings.redis, settings.executor.name).line)
+        )
 
     async def __aenter__(self) -> AsyncClient:
         return self
@@ -62,8 +70,8 @@ class AsyncClient:
 
     # -- submitting, waiting ----------------------------------------------------------------------
 
-    def plan(self, label: str) -> Plan:
-        return self._client.plan(label)
+    def plan(self, label: str, **options: Any) -> Plan:
+        return self._client.plan(label, **options)
 
     async def submit(self, plan: Plan, *, key: str | None = None) -> str:
         return await self._run(self._client.submit, plan, key=key)
@@ -72,8 +80,7 @@ class AsyncClient:
         return await self._run(self._client.submit_all, plans, keys=keys)
 
     async def wait(self, plan: str, timeout: float | None = None) -> PlanState:  # noqa: ASYNC109 - as in `Client`
-        clock = asyncio.get_running_loop().time
-        until = clock() + timeout if timeout is not None else None
+        until = math.inf if timeout is None else time.monotonic() + timeout
         async with self._ears.on(plan, state_only=True) as bell:
             while True:
                 bell.clear()
@@ -82,14 +89,18 @@ class AsyncClient:
                     if state is not None:
                         return state
                 except Unavailable:
-                    if until is not None and clock() > until:
+                    if time.monotonic() > until:
                         raise
-                left = LOOK_EVERY if until is None else min(LOOK_EVERY, until - clock())
-                if left <= 0:
-                    raise WaitTimeout(f"plan {plan} has not ended in the time given; it goes on")
-                await _heard(bell, left)
+                await _heard(bell, min(LOOK_EVERY, time_left(plan, until)))
 
-    async def watch(self, plan: str, *, past: int | None = None) -> AsyncIterator[Change]:
+    async def watch(
+        self,
+        plan: str,
+        *,
+        past: int | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - as in `Client`
+    ) -> AsyncIterator[Change]:
+        until = math.inf if timeout is None else time.monotonic() + timeout
         follower = self._client.follower(plan, past=past)
         async with self._ears.on(plan, state_only=False) as bell:
             while not follower.over:
@@ -97,12 +108,12 @@ class AsyncClient:
                 try:
                     changes = await self._run(self._client.news, follower)
                 except Unavailable:
-                    await asyncio.sleep(0.2)
+                    await asyncio.sleep(min(0.2, time_left(plan, until)))
                     continue
                 for change in changes:
                     yield change
                 if not follower.over and not follower.behind:
-                    await _heard(bell, LOOK)
+                    await _heard(bell, min(LOOK, time_left(plan, until)))
 
     # -- reading ----------------------------------------------------------------------------------
 
@@ -111,6 +122,17 @@ class AsyncClient:
 
     async def output(self, plan: str, step: int = -1) -> Any:
         return await self._run(self._client.output, plan, step)
+
+    async def census(self) -> Census:
+        return await self._run(self._client.census)
+
+    async def history(self, plan: str) -> Sequence[Moment]:
+        return await self._run(self._client.history, plan)
+
+    async def children(
+        self, plan: str, step: int, *, state: str | None = None, first: int = 0, most: int = 100
+    ) -> ChildrenView:
+        return await self._run(self._client.children, plan, step, state=state, first=first, most=most)
 
     async def search(
         self,
@@ -164,6 +186,40 @@ class AsyncClient:
 
     async def send_event(self, plan: str, step: int, name: str, data: Any = None, *, optional: bool = False) -> None:
         await self._run(self._client.send_event, plan, step, name, data, optional=optional)
+
+    # -- recurring plans --------------------------------------------------------------------------
+
+    async def set_recurring(
+        self,
+        name: str,
+        plan: Plan,
+        *,
+        cron: str,
+        zone: str = "UTC",
+        until: datetime | None = None,
+        most: int = 0,
+        missed: Literal["skip", "once", "all"] = "once",
+    ) -> None:
+        await self._run(
+            self._client.set_recurring, name, plan, cron=cron, zone=zone, until=until, most=most, missed=missed
+        )
+
+    async def pause_recurring(self, name: str) -> None:
+        await self._run(self._client.pause_recurring, name)
+
+    async def resume_recurring(self, name: str) -> None:
+        await self._run(self._client.resume_recurring, name)
+
+    async def remove_recurring(self, name: str) -> None:
+        await self._run(self._client.remove_recurring, name)
+
+    async def recurring(self, name: str) -> RecurringView | None:
+        return await self._run(self._client.recurring, name)
+
+    async def all_recurring(self) -> Sequence[RecurringView]:
+        return await self._run(self._client.all_recurring)
+
+    # -- the last, as it hides a type -------------------------------------------------------------
 
     async def list(self, *, state: str | None = None, most: int = 50, children: bool = False) -> list[PlanView]:
         return await self._run(self._client.list, state=state, most=most, children=children)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import getpass
 import hashlib
+import math
 import secrets
 import socket
 import time
@@ -31,6 +32,7 @@ from chargehand.planner import Plan
 from chargehand.requests import NotPossible, Requests, no_plan
 from chargehand.store import plans as reading
 from chargehand.store import searching, submission
+from chargehand.store.census import Census, take_census
 from chargehand.store.connection import Dialer, Full, Line, Unavailable
 from chargehand.store.history import Moment, read_history
 from chargehand.store.keys import Keys
@@ -39,8 +41,9 @@ from chargehand.store.searching import Wanted
 from chargehand.store.submission import Prepared
 from chargehand.store.subplans import ChildrenView, read_children
 from chargehand.store.watching import LOOK, SAID, Change, Follower
+from chargehand.wire import Definition
 
-__all__ = ["LOOK_EVERY", "Client", "NotPossible", "SubmitRefused", "WaitTimeout", "plan_id"]
+__all__ = ["LOOK_EVERY", "Client", "NotPossible", "SubmitRefused", "WaitTimeout", "plan_id", "time_left"]
 
 T = TypeVar("T")
 
@@ -90,8 +93,14 @@ class Client(Requests):
             self._line.close()
             self._line = None
 
-    def plan(self, label: str) -> Plan:
-        return Plan(label, self._actions)
+    def plan(self, label: str, **options: Any) -> Plan:
+        """A plan to be filled; the options are those of `Plan`."""
+        return Plan(label, self._actions, **options)
+
+    def definition(self, plan: Plan) -> Definition:
+        """A plan as it travels. Times from now on count by Redis' clock, as they are waited for by it."""
+        from_now = any(isinstance(one, int | float | str) for one in (plan.start_at, plan.start_before))
+        return plan.definition(self._by, now_ms=self._ask(submission.now_ms) if from_now else None)
 
     def submit(self, plan: Plan, *, key: str | None = None) -> str:
         """Submit and return the plan id. Raises `SubmitRefused`, `Unavailable`."""
@@ -105,7 +114,7 @@ class Client(Requests):
         for index, plan in enumerate(plans):
             key = wanted[index] if index < len(wanted) else None
             name = plan_id(self._settings.executor.name, key)
-            prepared.append(submission.prepare(name, plan.definition(self._by), submitted_ms=now))
+            prepared.append(submission.prepare(name, self.definition(plan), submitted_ms=now))
         until = time.monotonic() + _PERSIST
         for at in range(0, len(prepared), 100):
             self._send(prepared[at : at + 100], until)
@@ -144,25 +153,22 @@ class Client(Requests):
 
     def wait(self, plan: str, timeout: float | None = None) -> PlanState:
         """Return the state in which the plan ended or paused. Raises `WaitTimeout`; goes on through outages."""
-        until = time.monotonic() + timeout if timeout is not None else None
+        until = math.inf if timeout is None else time.monotonic() + timeout
         while True:
             try:
                 return self._wait(plan, until)
             except Unavailable:
-                if until is not None and time.monotonic() > until:
+                if time.monotonic() > until:
                     raise
                 time.sleep(0.2)
 
-    def _wait(self, plan: str, until: float | None) -> PlanState:
+    def _wait(self, plan: str, until: float) -> PlanState:
         with self._listening(plan) as ears:
             while True:
                 state = self.look(plan)
                 if state is not None:
                     return state
-                left = LOOK_EVERY if until is None else min(LOOK_EVERY, until - time.monotonic())
-                if left <= 0:
-                    raise WaitTimeout(f"plan {plan} has not ended in the time given; it goes on")
-                _hear(ears, left, state_only=True)
+                _hear(ears, min(LOOK_EVERY, time_left(plan, until)), state_only=True)
 
     def look(self, plan: str) -> PlanState | None:
         """The state in which a plan has ended or is paused; None: it goes on. Submits again what Redis has lost."""
@@ -178,12 +184,13 @@ class Client(Requests):
         self._send([self._sent[plan]], time.monotonic() + _PERSIST)
         return True
 
-    def watch(self, plan: str, *, past: int | None = None) -> Iterator[Change]:
+    def watch(self, plan: str, *, past: int | None = None, timeout: float | None = None) -> Iterator[Change]:
         """What happens to a plan and what its steps say, as it happens, until it has ended or is paused.
 
         past: how much of what was said before to begin with; None: all that is kept (the last 10,000 messages or so).
-        Goes on through outages and failovers. Raises `NotPossible` when there is no such plan.
+        Goes on through outages and failovers. Raises `NotPossible` when there is no such plan, `WaitTimeout`.
         """
+        until = math.inf if timeout is None else time.monotonic() + timeout
         follower = self.follower(plan, past=past)
         while not follower.over:
             try:
@@ -191,9 +198,9 @@ class Client(Requests):
                     while not follower.over:
                         yield from self.news(follower)
                         if not follower.over and not follower.behind:
-                            _hear(ears, LOOK, state_only=False)
+                            _hear(ears, min(LOOK, time_left(plan, until)), state_only=False)
             except Unavailable:
-                time.sleep(0.2)
+                time.sleep(min(0.2, time_left(plan, until)))
 
     def follower(self, plan: str, *, past: int | None = None) -> Follower:
         """Where one who watches a plan stands, for `news`."""
@@ -276,6 +283,10 @@ class Client(Requests):
         finally:
             line.close()
 
+    def census(self) -> Census:
+        """Who is there now: members, lease, queues."""
+        return self._ask(lambda line: take_census(line, self._keys, self._settings.executor.name))
+
     def history(self, plan: str) -> Sequence[Moment]:
         """What happened to a plan, in order. Raises `NotPossible` when there is no such plan."""
         found = self._ask(lambda line: read_history(line, self._keys, plan))
@@ -315,6 +326,14 @@ class Client(Requests):
         if self._line is None:
             self._line = self._dialer.line()
         return self._line
+
+
+def time_left(plan: str, until: float) -> float:
+    """Seconds that are left of the time given. Raises `WaitTimeout` when none are."""
+    left = until - time.monotonic()
+    if left <= 0:
+        raise WaitTimeout(f"plan {plan} has not ended in the time given; it goes on")
+    return left
 
 
 def _hear(ears: Line, seconds: float, *, state_only: bool) -> None:

@@ -33,6 +33,7 @@ COMMANDS = {
     "logs": Entry("chargehand.cli.logs:logs", "What this node's children printed."),
     "orchestrator": Entry("chargehand.cli.programs:orchestrator", "Decide which step runs when (the agent runs it)."),
     "plan": Entry("chargehand.cli.plan:plan", "List, show, follow and change execution plans."),
+    "recurring": Entry("chargehand.cli.recurring:recurring", "Plans that run again and again, by a calendar."),
     "reload": Entry("chargehand.cli.reload:reload", "Have this node's agent read its configuration again."),
     "restart": Entry("chargehand.cli.reload:restart", "Replace a child of this node."),
     "status": Entry("chargehand.cli.status:status", "Nodes, children, roles, the lease, queues."),

@@ -13,27 +13,27 @@ from chargehand.cli.options import config_option, connected, given_value
 if TYPE_CHECKING:
     from chargehand.client import Client
 
-__all__ = ["COMMANDS"]
+__all__ = ["COMMANDS", "each"]
 
 _PLANS = click.argument("plans", metavar="PLAN...", nargs=-1, required=True)
 _PLAN = click.argument("plan", metavar="PLAN")
 _STEPS = click.argument("steps", metavar="STEP...", type=click.IntRange(0), nargs=-1, required=True)
 
 
-def _each(plans: Iterable[str], ask: Callable[[Client, str], None], done: str) -> int:
-    """Ask it of every plan. One that does not fit is told, and the others are asked all the same."""
+def each(names: Iterable[str], ask: Callable[[Client, str], None], done: str) -> int:
+    """Ask it of each (of a plan: its id). What does not fit is told, and the others are asked all the same."""
     from chargehand.client import NotPossible
 
     code = 0
     with connected() as client:
-        for plan in dict.fromkeys(plans):
+        for name in dict.fromkeys(names):
             try:
-                ask(client, plan)
+                ask(client, name)
             except NotPossible as refused:
                 print(f"chargehand: {refused}", file=sys.stderr)
                 code = 1
             else:
-                print(f"{plan} {done}")
+                print(f"{name} {done}")
     return code
 
 
@@ -57,7 +57,7 @@ def cancel(plans: tuple[str, ...], grace: str) -> int:
         seconds = float(parse_duration(grace))
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--grace") from None
-    return _each(plans, lambda client, plan: client.cancel(plan, grace=seconds), "is being cancelled")
+    return each(plans, lambda client, plan: client.cancel(plan, grace=seconds), "is being cancelled")
 
 
 @click.command()
@@ -68,7 +68,7 @@ def halt(plans: tuple[str, ...]) -> int:
 
     Exit code: 0, or 1 when one of the plans has ended already.
     """
-    return _each(plans, lambda client, plan: client.halt(plan), "is being halted")
+    return each(plans, lambda client, plan: client.halt(plan), "is being halted")
 
 
 @click.command()
@@ -79,7 +79,7 @@ def resume(plans: tuple[str, ...]) -> int:
 
     Exit code: 0, or 1 when one of the plans is not paused.
     """
-    return _each(plans, lambda client, plan: client.resume(plan), "is being resumed")
+    return each(plans, lambda client, plan: client.resume(plan), "is being resumed")
 
 
 @click.command()
@@ -92,7 +92,7 @@ def revert(plans: tuple[str, ...]) -> int:
 
     Exit code: 0, or 1 when one of the plans cannot be reverted.
     """
-    return _each(plans, lambda client, plan: client.revert(plan), "is being reverted")
+    return each(plans, lambda client, plan: client.revert(plan), "is being reverted")
 
 
 @click.command()
@@ -104,7 +104,7 @@ def skip(plan: str, steps: tuple[int, ...]) -> int:
 
     What depends on them runs; a step that needs the output of one of them fails.
     """
-    return _each([plan], lambda client, one: client.skip(one, steps), f"goes on without {_named(steps)}")
+    return each([plan], lambda client, one: client.skip(one, steps), f"goes on without {_named(steps)}")
 
 
 @click.command()
@@ -113,7 +113,7 @@ def skip(plan: str, steps: tuple[int, ...]) -> int:
 @config_option
 def retry(plan: str, steps: tuple[int, ...]) -> int:
     """Run steps that failed again. Other failed steps of the plan stay as they are; "plan resume" runs all of them."""
-    return _each([plan], lambda client, one: client.retry(one, steps), f"runs {_named(steps)} again")
+    return each([plan], lambda client, one: client.retry(one, steps), f"runs {_named(steps)} again")
 
 
 @click.command()
@@ -129,7 +129,7 @@ def event(plan: str, step: int, name: str, data: str, *, optional: bool) -> int:
     It is kept until the step is suspended.
     """
     given = given_value(data, "DATA") if data else None
-    return _each(
+    return each(
         [plan], lambda client, one: client.send_event(one, step, name, given, optional=optional), f"is sent {name!r}"
     )
 

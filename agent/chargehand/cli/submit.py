@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from chargehand.cli.errors import CliError
-from chargehand.cli.options import config_option, given_value, json_option, print_json, reachable
+from chargehand.cli.options import config_option, connected, json_option, print_json, reachable
+from chargehand.cli.planning import action_arguments, holding_options, known_action, planned, when
+
+if TYPE_CHECKING:
+    from chargehand.client import Client
+    from chargehand.store.plans import PlanView
 
 __all__ = ["submit"]
 
 
 @click.command()
-@click.argument("action")
-@click.argument("inputs", nargs=-1, metavar="[NAME=VALUE]...")
-@click.option("--node", metavar="NODE", help="Run it on this node and nowhere else.")
+@action_arguments
+@click.option("--node", metavar="NODE[,NODE]...", help="Run it there and nowhere else; a step on each of several.")
+@click.option("--all-nodes", is_flag=True, help="Run it on every node that has a worker now, a step on each.")
+@click.option("--at", "--in", "at", metavar="TIME", help='Not before: "2026-11-24T10:00", or from now on, "2h".')
+@click.option("--before", metavar="TIME", help="When it has not started by then, it fails.")
+@click.option("--after", multiple=True, metavar="PLAN", help="Start after this plan has ended.")
+@click.option(
+    "--after-failure",
+    type=click.Choice(["fail", "run"]),
+    default="fail",
+    show_default=True,
+    help="When one of those ended otherwise than well.",
+)
+@holding_options
 @click.option("--key", metavar="TEXT", help="Idempotency key: the same key submitted twice is one plan.")
 @click.option("--wait", is_flag=True, help="Wait for its end; the exit code is 0 when it succeeded, 1 otherwise.")
 @click.option("--timeout", type=float, metavar="SECONDS", help="With --wait: give up waiting after this long.")
@@ -26,58 +43,110 @@ def submit(
     action: str,
     inputs: tuple[str, ...],
     node: str | None,
+    at: str | None,
+    before: str | None,
     key: str | None,
     *,
+    all_nodes: bool,
     wait: bool,
     timeout: float | None,
     as_json: bool,
+    **options: Any,
 ) -> int:
     """Submit ACTION with its inputs as an execution plan, and print the plan's id.
 
-    A VALUE is read as the parameter's type asks; JSON works for lists and tables.
+    A VALUE is read as the parameter's type asks; JSON works for lists and tables. With --at, an action that plans its
+    steps plans them when it starts, on a worker.
     """
-    from chargehand.actions import ActionError
-    from chargehand.client import Client
-    from chargehand.planner import Plan
-    from chargehand.registry import load_actions
-
     settings = reachable()
-    registry = load_actions(settings)
-    found = registry.actions.get(action)
-    if found is None:
-        hints = [f"there is no action {action!r} (known: {', '.join(sorted(registry.actions)) or 'none'})"]
-        raise CliError("\n".join(hints + registry.problems))
-    given = dict(_pair(text) for text in inputs)
-    plan = Plan(action, registry.actions)
-    checked = found.check(given, unknown_yet=lambda _: False, loose=True)
-    if node is not None and found.plans:
-        raise ActionError(f"action {action!r} plans its steps itself: --node is for an action that runs")
-    plan.add(found, node=node, **checked)
-    with Client(settings, registry.actions) as client:
+    found, actions = known_action(settings, action)
+    if node is not None and all_nodes:
+        raise CliError("--node names nodes and --all-nodes takes all that there are: use one of them", 2)
+    with connected(settings, actions) as client:
+        nodes = _all_nodes(client) if all_nodes else None if node is None else _named(node)
+        plan = planned(
+            found,
+            actions,
+            inputs,
+            nodes=nodes,
+            start_at=when(at, "--at"),
+            start_before=when(before, "--before"),
+            **options,
+        )
         name = client.submit(plan, key=key)
         if not wait:
             print_json({"plan": name}) if as_json else print(name)
             return 0
         begun = time.monotonic()
-        state = client.wait(name, timeout)
+        state = _follow(client, name, timeout) if sys.stderr.isatty() else client.wait(name, timeout).name.lower()
         view = client.read(name)
         took = time.monotonic() - begun
     if as_json:
         print_json(view)
     else:
-        print(f"{name} {state.name.lower()} after {took:.2f} s")
+        print(f"{name} {state} after {took:.2f} s")
         if view is not None:
-            from chargehand.cli.plan import failures
-
-            for line in failures(view):
-                print(line)
-            if state.name == "SUCCEEDED" and view.steps and view.steps[-1].result is not None:
-                print(bytes(view.steps[-1].result.output).decode())
-    return 0 if state.name == "SUCCEEDED" else 1
+            _tell(view)
+    return 0 if state == "succeeded" else 1
 
 
-def _pair(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise CliError(f"{text!r} is not NAME=VALUE", 2)
-    return name, given_value(value, name)
+def _named(nodes: str) -> list[str]:
+    found = list(dict.fromkeys(node.strip() for node in nodes.split(",")))
+    if "" in found:
+        raise CliError(f"--node {nodes!r} names an empty node", 2)
+    return found
+
+
+def _all_nodes(client: Client) -> list[str]:
+    """The nodes that have a worker which takes what is aimed at them."""
+    seen = client.census().members
+    found = {one.member.node for one in seen if not one.silent and f"@{one.member.node}" in one.member.queues}
+    if not found:
+        raise CliError("no node has a worker that takes steps aimed at it (chargehand status)")
+    return sorted(found)
+
+
+def _follow(client: Client, plan: str, timeout: float | None) -> str:
+    """Wait for its end; meanwhile a line on the terminal says how far it is. Returns the state."""
+    state, step, done, total = "submitted", "", 0, "?"
+    view = client.read(plan, steps=False)
+    if view is not None:
+        total = str(view.total)
+    try:
+        for change in client.watch(plan, past=0, timeout=timeout):
+            if change.kind == "plan":
+                state = change.text
+            elif change.kind == "progress":
+                step = f", step {change.step}: {change.fraction:.0%} {change.text}".rstrip()
+            elif change.kind == "say":
+                step = f", step {change.step}: {change.text.splitlines()[-1]}" if change.text else ""
+            done = change.done if change.done is not None else done
+            line = f"{plan} {state} {done}/{total} steps{step}"
+            sys.stderr.write(f"\r\033[K{line[: _width()]}")
+            sys.stderr.flush()
+    finally:
+        sys.stderr.write("\r\033[K")
+        sys.stderr.flush()
+    return state
+
+
+def _width() -> int:
+    import shutil
+
+    return shutil.get_terminal_size().columns - 1
+
+
+def _tell(view: PlanView) -> None:
+    """What went wrong, or what came out: of a plan that was sent to nodes, of each."""
+    from chargehand.cli.plan import failures
+
+    for line in failures(view):
+        print(line)
+    if view.state != "succeeded" or not view.steps:
+        return
+    aimed = [step for step in view.steps if step.queue.startswith("@")]
+    shown = aimed if len(aimed) > 1 else view.steps[-1:]
+    for step in shown:
+        if step.result is not None:
+            output = bytes(step.result.output).decode()
+            print(f"{step.queue[1:]}: {output}" if len(aimed) > 1 else output)

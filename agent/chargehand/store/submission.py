@@ -27,6 +27,7 @@ __all__ = [
     "Standing",
     "ask",
     "exists",
+    "now_ms",
     "plan_state",
     "prepare",
     "standing",
@@ -85,6 +86,12 @@ def submit(line: Line, keys: Keys, plans: Sequence[Prepared], *, max_inbox: int)
         event = encode(Submitted(one.plan, Raw(one.definition), one.after))
         arguments += (one.plan, event, one.definition, one.meta, len(one.parts))
     return [word.decode() for word in line.call(*SUBMIT(names, *arguments))]
+
+
+def now_ms(line: Line) -> int:
+    """Redis' TIME, which everything that is due goes by."""
+    seconds, microseconds = line.call("TIME")
+    return int(seconds) * 1000 + int(microseconds) // 1000
 
 
 def ask(line: Line, keys: Keys, *events: Event) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from chargehand.plan.life import ENDED, PlanState, StepState
+from chargehand.plan.life import DONE, ENDED, PlanState, StepState
 from chargehand.store.connection import Command
 from chargehand.store.keys import Keys
 from chargehand.store.plans import PLAN_WORDS, STEP_WORDS
@@ -34,6 +34,7 @@ class Change(Struct, omit_defaults=True):
     attempt: int = 0  # of what a step said
     ms: int = 0  # of what a step said: the worker's wall clock
     fraction: float | None = None  # of progress: 0 to 1
+    done: int | None = None  # of a new state: how many of the plan's steps are done with
 
 
 class _Said(Struct, array_like=True):
@@ -94,13 +95,14 @@ class Follower:
         before, self._states = self._states, states
         if states == before:
             return
+        done = sum(states.count(state, 1) for state in DONE)
         if before:  # a reader that comes later does not want to hear of each step that has moved by then
             for step, (old, new) in enumerate(zip(before[1:], states[1:], strict=False)):
                 if old != new:
-                    yield Change("step", STEP_WORDS[StepState(new)], step)
+                    yield Change("step", STEP_WORDS[StepState(new)], step, done=done)
         self.state = PlanState(states[0]) if states else None
         if states and states[:1] != before[:1]:
-            yield Change("plan", PLAN_WORDS[PlanState(states[0])])
+            yield Change("plan", PLAN_WORDS[PlanState(states[0])], done=done)
 
 
 def _said(fields: Sequence[bytes]) -> Iterator[Change]:
