@@ -27,6 +27,7 @@ __all__ = [
     "MAX_INPUT",
     "MAX_OUTPUT",
     "STEPS_A_PART",
+    "SUB_PLANS_FAILED",
     "WHOLE_PLAN",
     "Cancelled",
     "Cascade",
@@ -71,6 +72,7 @@ FORMAT = 1
 MAX_INPUT = 256 * 1024  # bytes of one step's input
 MAX_OUTPUT = 1024 * 1024  # bytes of one step's output
 MAX_EVENT = 64 * 1024  # bytes of one event's data
+SUB_PLANS_FAILED = "sub-plans failed"  # the kind of a step's failure: it is tried again from its beginning
 WHOLE_PLAN = -1  # stands for a step number where something is about the plan itself
 MAX_INLINE = 64 * 1024  # bytes of a definition that travels in its event; larger ones go in parts
 STEPS_A_PART = 1_000

@@ -152,11 +152,15 @@ class Reign:
         now = boottime()
         if now < self._purge_at:
             return
-        expired = self._ledger.expired(self._ages_ms, self._retention.most, self._hearing.redis_ms(now))
-        self._purge_at = now if len(expired) == PURGE else now + _PURGE_EVERY
-        if expired:
-            self._commit(Commit(purged=expired), read_on=False)
-            log.debug("purged %d plans", len(expired))
+        now_ms = self._hearing.redis_ms(now)
+        gone, kept = self._ledger.expired(self._ages_ms, self._retention.most, now_ms)
+        self._purge_at = now if len(gone) + len(kept) == PURGE else now + _PURGE_EVERY
+        if gone or kept:
+            commit = Commit(purged=gone)
+            for one in kept:  # as if they had ended now
+                commit.move(one.plan, one.state, one.state, now_ms)
+            self._commit(commit, read_on=False)
+            log.debug("purged %d plans", len(gone))
 
     def _publish(self) -> None:
         """Tell clients that choose among executors how busy this one is."""

@@ -12,7 +12,7 @@ from chargehand.plan.life import PlanEvent, PlanState, StepEvent, StepState
 from chargehand.plan.retry import backoff_ms
 from chargehand.plan.run import More, PlanRun, StepRecord
 from chargehand.plan.timers import retry_timer, wake_timer
-from chargehand.wire import Ended, Failure, Finished, Suspension, encode, read_key, step_key
+from chargehand.wire import SUB_PLANS_FAILED, Ended, Failure, Finished, Suspension, encode, read_key, step_key
 
 __all__ = ["Attempts"]
 
@@ -56,6 +56,8 @@ class Attempts:
         elif event.failure.final or failures >= policy.attempts or not (run.plan_state is PlanState.RUNNING or undoing):
             self._give_up(run, event.step, StepEvent.FAILED, kept, policy.rescue)
         elif self._books.move_step(run, event.step, StepEvent.BACKED_OFF):
+            if event.failure.kind == SUB_PLANS_FAILED and kept.more is not None:
+                kept.more = msgspec.structs.replace(kept.more, event=None)  # from its beginning: it starts those anew
             run.note(event.step, kept)
             key = step_key(run.id, event.step, event.attempt)
             timer = retry_timer(run.id, event.step, event.attempt)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from chargehand.plan.commit import Corpse, Purge
+from chargehand.plan.life import ENDED
 from chargehand.plan.limits import Limit, Limits
 from chargehand.plan.locks import Locks
 from chargehand.plan.repeat import Repeat
@@ -17,7 +18,7 @@ from chargehand.store.keys import Keys
 from chargehand.store.membership import Member
 from chargehand.wire import Definition, Event, Step, Submitted, decode_event, is_newer, read_key
 
-__all__ = ["BATCH", "PURGE", "Head", "Ledger", "Loaded"]
+__all__ = ["BATCH", "PURGE", "Expired", "Head", "Ledger", "Loaded", "Owned"]
 
 BATCH = 400  # events read at once: about what one commit of 500 effects can take in
 _DUE = 200  # timers read at once
@@ -49,11 +50,19 @@ class Owned(NamedTuple):
     last: str  # the last event of the inbox by then: those finished before are events up to it
 
 
+class Expired(NamedTuple):
+    """Ended plans whose time is over."""
+
+    gone: list[Purge]
+    kept: list[Purge]  # sub-plans: the plan that started them is still under way, and reads what became of them
+
+
 class _Labels(msgspec.Struct):
-    """Of a definition: what it is indexed under."""
+    """Of a definition: what it is indexed under, and who started it."""
 
     label: str
     labels: list[str] = []
+    parent: tuple[str, int] | None = None
 
 
 _labels_decoder = msgspec.json.Decoder(_Labels)
@@ -218,7 +227,7 @@ class Ledger:
         depths = self.line.batch([("LLEN", self.keys.queue(queue)) for queue in sorted(queues)])
         return sum(depths)
 
-    def expired(self, ages_ms: Mapping[str, int], most: int, now_ms: int) -> list[Purge]:
+    def expired(self, ages_ms: Mapping[str, int], most: int, now_ms: int) -> Expired:
         """Ended plans that are to go: past their state's age, and beyond `most` in all; a few at once.
 
         `ages_ms`: a state's letter -> how long its plans are kept.
@@ -244,18 +253,25 @@ class Ledger:
         )
         return self._labelled([(one, plan) for _, one, plan in aged[: min(beyond, PURGE)]])
 
-    def _labelled(self, plans: Sequence[tuple[str, str]]) -> list[Purge]:
+    def _labelled(self, plans: Sequence[tuple[str, str]]) -> Expired:
         definitions = self.line.batch([("LINDEX", self.keys.plan(plan), 0) for _, plan in plans])
         purges: list[Purge] = []
+        parents: list[str] = []
         for (state, plan), definition in zip(plans, definitions, strict=True):
             try:
                 found = _labels_decoder.decode(definition or b"null")
             except msgspec.MsgspecError:  # gone, or never readable: it is indexed under its state alone
                 purges.append(Purge(state, plan))
+                parents.append("")
             else:
                 labels = (f"action:{found.label}", *(f"labelled:{label}" for label in found.labels))
                 purges.append(Purge(state, plan, labels))
-        return purges
+                parents.append(found.parent[0] if found.parent else "")
+        asked = sorted({parent for parent in parents if parent})
+        states = self.line.batch([("GETRANGE", self.keys.states(parent), 0, 0) for parent in asked])
+        open_ = {parent for parent, state in zip(asked, states, strict=True) if state and state[0] not in ENDED}
+        kept = [purge for purge, parent in zip(purges, parents, strict=True) if parent in open_]
+        return Expired([purge for purge in purges if purge not in kept], kept)
 
     # -- the dead ---------------------------------------------------------------------------------
 

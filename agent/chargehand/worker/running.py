@@ -28,6 +28,7 @@ from chargehand.linux.boot import boot_id
 from chargehand.store.work import Finish
 from chargehand.wire import (
     MAX_OUTPUT,
+    SUB_PLANS_FAILED,
     Failure,
     Finished,
     Result,
@@ -162,7 +163,7 @@ class _Attempt:
         except _TooLarge as error:
             return self._failed("output too large", str(error), final=True)
         except SubPlansFailed as error:
-            return self._failed("sub-plans failed", str(error), final=not helps(error))
+            return self._failed(SUB_PLANS_FAILED, str(error), final=not helps(error))
         except Exception as error:
             return self._failed(type(error).__name__, str(error), trace=_trace(error), final=not helps(error))
         except SystemExit as error:
