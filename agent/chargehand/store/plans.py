@@ -95,6 +95,7 @@ class PlanView(Struct, omit_defaults=True):
     parent: tuple[str, int] | None = None  # the plan and step that started it
     progress: float = 0.0  # 0 to 1: steps that are done with, and what those that run say
     waits: list[str] = []  # what holds it up, in words; known when its steps are
+    executor: str = ""  # of several
 
 
 PLAN_WORDS = {state: word(state) for state in PlanState}
