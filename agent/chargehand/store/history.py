@@ -19,6 +19,7 @@ from chargehand.wire import Failure, Result
 
 __all__ = ["Moment", "read_history"]
 
+_RESULTS = {b"": "succeeded", b"reverted": "reverted"}  # by what stands before the step's number in its field
 _PAGE = 100  # results read at once: each may be 1 MiB
 
 
@@ -26,7 +27,7 @@ class Moment(Struct, omit_defaults=True):
     """One thing that happened to a plan."""
 
     ms: int  # Redis' TIME; when a step succeeded, the worker's wall clock; when it was submitted, the client's
-    what: str  # submitted; plan; asked; and of a step: succeeded, failed, lost, suspended, event
+    what: str  # submitted; plan; asked; and of a step: succeeded, failed, lost, suspended, event, reverted
     text: str = ""  # the plan's new state; what was asked for; the event's name
     by: str = ""  # who submitted, asked or sent
     step: int | None = None
@@ -45,9 +46,9 @@ def read_history(line: Line, keys: Keys, plan: str) -> list[Moment] | None:
     (view,) = heads
     moments = [_kept(entry) for entry in line.call("LRANGE", keys.history(plan), 0, -1)]
     moments += _successes(line, keys, plan)
-    if view.state == "succeeded":
-        moments.append(Moment(view.since_ms, "plan", view.state))
     moments.sort(key=lambda moment: moment.ms)
+    if view.state == "succeeded":  # last, whatever the clocks of workers say
+        moments.append(Moment(view.since_ms, "plan", view.state))
     return [Moment(view.submitted_ms, "submitted", by=view.by), *moments]
 
 
@@ -73,11 +74,13 @@ def _successes(line: Line, keys: Keys, plan: str) -> Iterator[Moment]:
     cursor = b"0"
     while True:
         cursor, found = line.call("HSCAN", keys.outputs(plan), cursor, "COUNT", _PAGE)
-        for step, value in zip(found[::2], found[1::2], strict=True):
-            if step.isdigit():
+        for field, value in zip(found[::2], found[1::2], strict=True):
+            before, _, step = field.rpartition(b" ")
+            what = _RESULTS.get(before)
+            if what is not None:
                 done = msgspec.json.decode(value, type=Result)
                 yield Moment(
-                    done.ended_ms, "succeeded", "", "", int(step), done.attempt, done.node, done.worker, done.started_ms
+                    done.ended_ms, what, "", "", int(step), done.attempt, done.node, done.worker, done.started_ms
                 )
         if cursor == b"0":
             return
