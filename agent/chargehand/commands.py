@@ -31,6 +31,11 @@ class CommandAction(Action[..., Any]):
             exclusive=settings.exclusive,
             privileged=settings.privileged,
             rescue=settings.rescue,
+            limit=settings.limit,
+            rate=settings.rate,
+            reboots=settings.reboots,
+            singleton=settings.singleton,
+            locks=settings.locks,
         )
         self.settings = settings
 

@@ -72,7 +72,7 @@ class ActionOptions(TypedDict, total=False):
     exclusive: bool
     privileged: bool
     rescue: Rescue
-    limit: int
+    limit: int | None
     rate: str | None
     reboots: bool
     singleton: bool | Literal["reject"]
@@ -117,8 +117,8 @@ def read_options(given: ActionOptions, name: str) -> Options:
     for flag in ("exclusive", "privileged", "reboots"):
         if not isinstance(given.get(flag, False), bool):
             raise ActionError(f"{where}: {flag} is True or False, not {given.get(flag)!r}")
-    limit = given.get("limit", 0)
-    if "limit" in given and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
+    limit = given.get("limit")
+    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
         raise ActionError(f"{where}: limit is the most of its steps that run at once, 1 or more, not {limit!r}")
     singleton = given.get("singleton", False)
     if singleton not in {True, False, "reject"}:
@@ -138,7 +138,7 @@ def read_options(given: ActionOptions, name: str) -> Options:
             on_lost=given.get("on_lost", "rerun"),
             exclusive=given.get("exclusive", False),
             rescue=given.get("rescue", "pause"),
-            limit=limit,
+            limit=limit or 0,
             rate=_read_rate(given.get("rate"), where),
             reboots=given.get("reboots", False),
         ),

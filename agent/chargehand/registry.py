@@ -6,7 +6,7 @@ import importlib
 import sys
 from typing import Any, NamedTuple
 
-from chargehand.actions import Action, registered
+from chargehand.actions import Action, ActionError, registered
 from chargehand.commands import CommandAction
 from chargehand.config.settings import Settings
 
@@ -39,5 +39,8 @@ def load_actions(settings: Settings) -> Registry:
                 f'action "{declared.name}" is declared in TOML and in module "{other}"; the module\'s is used'
             )
             continue
-        actions[declared.name] = CommandAction(declared)
+        try:
+            actions[declared.name] = CommandAction(declared)
+        except ActionError as error:
+            problems.append(str(error))
     return Registry(actions, problems)

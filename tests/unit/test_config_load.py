@@ -23,6 +23,7 @@ from chargehand.config.settings import (
     LogPattern,
     Parameter,
     ProgramSettings,
+    Rate,
     RetrySettings,
     RolePatterns,
     Settings,
@@ -127,6 +128,12 @@ def test_everything_at_once(write: Write) -> None:
         params.what = { choices = ["pcent", "size"] }
         timeout = "30s"
         retry = { attempts = 3, max_backoff = "30s" }
+        rescue = "revert"
+        limit = 20
+        rate = "10/s"
+        reboots = true
+        singleton = "reject"
+        locks = ["disks"]
         env = { LANG = "C" }
         """
     )
@@ -145,6 +152,12 @@ def test_everything_at_once(write: Write) -> None:
             },
             timeout=Duration(30),
             retry=RetrySettings(attempts=3, max_backoff=Duration(30)),
+            rescue="revert",
+            limit=20,
+            rate=Rate("10/s"),
+            reboots=True,
+            singleton="reject",
+            locks=["disks"],
             env={"LANG": "C"},
         )
     ]
