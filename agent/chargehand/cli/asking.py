@@ -12,6 +12,7 @@ from chargehand.cli.options import config_option, connected, given_value
 
 if TYPE_CHECKING:
     from chargehand.client import Client
+    from chargehand.executors import Executors
 
 __all__ = ["COMMANDS", "each"]
 
@@ -20,15 +21,21 @@ _PLAN = click.argument("plan", metavar="PLAN")
 _STEPS = click.argument("steps", metavar="STEP...", type=click.IntRange(0), nargs=-1, required=True)
 
 
-def each(names: Iterable[str], ask: Callable[[Client, str], None], done: str) -> int:
+def each(
+    names: Iterable[str],
+    ask: Callable[[Client, str], None],
+    done: str,
+    *,
+    find: Callable[[Executors, str], Client] = lambda executors, plan: executors.at(plan),
+) -> int:
     """Ask it of each (of a plan: its id). What does not fit is told, and the others are asked all the same."""
     from chargehand.client import NotPossible
 
     code = 0
-    with connected() as client:
+    with connected() as executors:
         for name in dict.fromkeys(names):
             try:
-                ask(client, name)
+                ask(find(executors, name), name)
             except NotPossible as refused:
                 print(f"chargehand: {refused}", file=sys.stderr)
                 code = 1

@@ -34,8 +34,8 @@ def watch(plan: str, lines: int | None, *, as_json: bool) -> int:
     import msgspec
 
     state = ""
-    with connected() as client:
-        for change in client.watch(plan, past=lines):
+    with connected() as executors:
+        for change in executors.watch(plan, past=lines):
             if change.kind == "plan":
                 state = change.text
             print(msgspec.json.encode(change).decode() if as_json else change_line(change), flush=True)
@@ -66,11 +66,11 @@ def wait(plans: tuple[str, ...], timeout: float | None) -> int:
     """
     until = time.monotonic() + timeout if timeout is not None else None
     code = 0
-    with connected() as client:
+    with connected() as executors:
         for plan in dict.fromkeys(plans):
-            if client.read(plan, steps=False) is None:
+            if executors.read(plan, steps=False) is None:
                 raise CliError(f"there is no plan {plan!r} (chargehand plan list)")
-            state = client.wait(plan, None if until is None else max(0.0, until - time.monotonic()))
+            state = executors.wait(plan, None if until is None else max(0.0, until - time.monotonic()))
             print(f"{plan} {state.name.lower()}", flush=True)
             code = code or int(state.name != "SUCCEEDED")
     return code
@@ -85,8 +85,8 @@ def history(plan: str, *, as_json: bool) -> None:
 
     Times are those of Redis; when a step succeeded, that of its worker.
     """
-    with connected() as client:
-        moments = client.history(plan)
+    with connected() as executors:
+        moments = executors.at(plan).history(plan)
     if as_json:
         print_json(moments)
         return
@@ -129,8 +129,8 @@ def moment_line(moment: Moment) -> str:
 @config_option
 def children(plan: str, step: int, state: str | None, first: int, most: int, *, as_json: bool) -> None:
     """The sub-plans of a step: how many are in which state, then some of them by number."""
-    with connected() as client:
-        view = client.children(plan, step, state=state, first=first, most=most)
+    with connected() as executors:
+        view = executors.at(plan).children(plan, step, state=state, first=first, most=most)
     if as_json:
         print_json(view)
         return

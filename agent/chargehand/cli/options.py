@@ -13,14 +13,15 @@ import click
 
 if TYPE_CHECKING:
     from chargehand.actions import Action
-    from chargehand.client import Client
     from chargehand.config.load import Loaded
     from chargehand.config.settings import Settings
+    from chargehand.executors import Executors
 
 __all__ = [
     "ago",
     "config_option",
     "connected",
+    "executor_option",
     "file_path",
     "given_value",
     "json_option",
@@ -87,11 +88,20 @@ def print_json(value: Any) -> None:
     sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
 
 
-def connected(settings: Settings | None = None, actions: Mapping[str, Action[..., Any]] | None = None) -> Client:
-    """The client by which commands find plans and ask for something. It is closed by `with`."""
-    from chargehand.client import Client
+def connected(settings: Settings | None = None, actions: Mapping[str, Action[..., Any]] | None = None) -> Executors:
+    """All that commands submit to, find plans in and ask for something. It is closed by `with`."""
+    from chargehand.executors import Executors
 
-    return Client(settings or reachable(), actions)
+    def tell(text: str) -> None:
+        print(f"chargehand: {text}", file=sys.stderr, flush=True)
+
+    return Executors(settings or reachable(), actions, tell=tell)
+
+
+def executor_option(function: F) -> F:
+    return click.option("--executor", metavar="NAME", help="To this executor and no other; default: chosen by load.")(
+        function
+    )
 
 
 def ago(text: str | None) -> datetime | None:

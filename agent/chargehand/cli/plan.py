@@ -10,7 +10,7 @@ import click
 
 from chargehand.cli import asking, following
 from chargehand.cli.errors import CliError
-from chargehand.cli.options import ago, config_option, connected, json_option, print_json, reachable, time_of_day
+from chargehand.cli.options import ago, config_option, connected, json_option, print_json, time_of_day
 from chargehand.plan.asking import word
 from chargehand.plan.life import PlanState
 
@@ -61,8 +61,8 @@ for _command in (*asking.COMMANDS, *following.COMMANDS):
 @config_option
 def list_plans(since: str | None, until: str | None, *, quiet: bool, as_json: bool, **wanted: Any) -> None:
     """The newest plans: those under way first, then those that ended; of an action or a label, by their submission."""
-    with connected() as client:
-        views = client.search(since=ago(since), until=ago(until), **wanted)
+    with connected() as executors:
+        views = executors.search(since=ago(since), until=ago(until), **wanted)
     if as_json:
         print_json(views)
         return
@@ -80,11 +80,13 @@ def list_plans(since: str | None, until: str | None, *, quiet: bool, as_json: bo
         return
     table = Table(box=None, pad_edge=False)
     table.add_column("PLAN", no_wrap=True)
-    for column in ("STATE", "ACTION", "STEPS", "SUBMITTED", "BY"):
+    several = any(view.executor for view in views)
+    for column in (*(["EXECUTOR"] if several else []), "STATE", "ACTION", "STEPS", "SUBMITTED", "BY"):
         table.add_column(column)
     for view in views:
         table.add_row(
             view.plan,
+            *([view.executor] if several else []),
             _colored(view.state),
             view.label,
             f"{view.counts.get('succeeded', 0)}/{view.total}",
@@ -101,8 +103,8 @@ def list_plans(since: str | None, until: str | None, *, quiet: bool, as_json: bo
 @config_option
 def show(plan_id: str, *, show_output: bool, as_json: bool) -> None:
     """One plan: its state, its steps, their attempts, errors and outputs."""
-    with connected() as client:
-        view = client.read(plan_id)
+    with connected() as executors:
+        view = executors.read(plan_id)
     if view is None:
         raise CliError(f"there is no plan {plan_id!r} (chargehand plan list)")
     if as_json:
@@ -131,6 +133,8 @@ def _facts(view: PlanView) -> Iterator[str]:
     counts = ", ".join(f"{count} {word}" for word, count in view.counts.items()) or "not accepted yet"
     yield f"plan       {view.plan}"
     yield f"action     {view.label}"
+    if view.executor:
+        yield f"executor   {view.executor}"
     yield f"state      {view.state}{since}"
     yield f"steps      {view.total} ({counts})"
     yield f"submitted  {time_of_day(view.submitted_ms)} by {view.by}"
@@ -161,12 +165,10 @@ def export(states: tuple[str, ...], since: str | None, until: str | None) -> Non
     """
     import msgspec
 
-    from chargehand.client import Client
-
     wanted = [state for state in PlanState if not states or word(state) in states]
     begin, end = ago(since), ago(until)
-    with Client(reachable()) as client:
-        views = client.export(
+    with connected() as executors:
+        views = executors.export(
             wanted,
             since_ms=int(begin.timestamp() * 1000) if begin else 0,
             until_ms=int(end.timestamp() * 1000) if end else None,

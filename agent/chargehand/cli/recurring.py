@@ -8,10 +8,21 @@ import click
 
 from chargehand.cli.asking import each
 from chargehand.cli.errors import CliError
-from chargehand.cli.options import config_option, connected, json_option, moment, print_json, reachable, time_of_day
+from chargehand.cli.options import (
+    config_option,
+    connected,
+    executor_option,
+    json_option,
+    moment,
+    print_json,
+    reachable,
+    time_of_day,
+)
 from chargehand.cli.planning import action_arguments, holding_options, known_action, planned
 
 if TYPE_CHECKING:
+    from chargehand.client import Client
+    from chargehand.executors import Executors
     from chargehand.store.recurring import RecurringView
 
 __all__ = ["recurring"]
@@ -42,6 +53,7 @@ def recurring() -> None:
     help="Runs that were due while no orchestrator was active: none, the last, each of them.",
 )
 @holding_options
+@executor_option
 @click.option("--replace", is_flag=True, help="Replace the one of this name; its runs are counted anew.")
 @config_option
 def add(
@@ -53,6 +65,7 @@ def add(
     until: str | None,
     most: int | None,
     missed: Literal["skip", "once", "all"],
+    executor: str | None,
     *,
     replace: bool,
     **options: Any,
@@ -64,7 +77,8 @@ def add(
     settings = reachable()
     found, actions = known_action(settings, action)
     plan = planned(found, actions, inputs, plan_on="worker", **options)
-    with connected(settings, actions) as client:
+    with connected(settings, actions) as executors:
+        client = executors.recurring_at(name, executor)
         if not replace and client.recurring(name) is not None:
             raise CliError(f"there is a recurring plan {name!r} already: use --replace, or another name")
         client.set_recurring(
@@ -84,8 +98,9 @@ def add(
 @config_option
 def list_recurring(*, as_json: bool) -> None:
     """All recurring plans, by name, with their next run in local time."""
-    with connected() as client:
-        views = client.all_recurring()
+    with connected() as executors:
+        views = [view for one in executors.names for view in executors.client(one).all_recurring()]
+        views.sort(key=lambda view: view.name)
     if as_json:
         print_json(views)
         return
@@ -111,7 +126,8 @@ def list_recurring(*, as_json: bool) -> None:
 @config_option
 def show(name: str, *, as_json: bool) -> None:
     """One recurring plan: its calendar, its next run, its last."""
-    with connected() as client:
+    with connected() as executors:
+        client = executors.recurring_at(name)
         view = client.recurring(name)
         if view is None:
             raise CliError(f"there is no recurring plan {name!r} (chargehand recurring list)")
@@ -135,7 +151,7 @@ def show(name: str, *, as_json: bool) -> None:
 @config_option
 def pause(names: tuple[str, ...]) -> int:
     """No further runs until it is resumed. Plans that are under way go on."""
-    return each(names, lambda client, name: client.pause_recurring(name), "is being paused")
+    return each(names, lambda client, name: client.pause_recurring(name), "is being paused", find=_at)
 
 
 @recurring.command()
@@ -143,7 +159,7 @@ def pause(names: tuple[str, ...]) -> int:
 @config_option
 def resume(names: tuple[str, ...]) -> int:
     """Go on from the next time of the calendar; what would have run in between does not."""
-    return each(names, lambda client, name: client.resume_recurring(name), "is being resumed")
+    return each(names, lambda client, name: client.resume_recurring(name), "is being resumed", find=_at)
 
 
 @recurring.command()
@@ -151,7 +167,11 @@ def resume(names: tuple[str, ...]) -> int:
 @config_option
 def remove(names: tuple[str, ...]) -> int:
     """No further runs, for good. Plans that are under way go on."""
-    return each(names, lambda client, name: client.remove_recurring(name), "is being removed")
+    return each(names, lambda client, name: client.remove_recurring(name), "is being removed", find=_at)
+
+
+def _at(executors: Executors, name: str) -> Client:
+    return executors.recurring_at(name)
 
 
 def _next(view: RecurringView) -> str:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chargehand.cli.errors import CliError
-from chargehand.cli.options import config_option, connected, json_option, print_json, reachable
+from chargehand.cli.options import config_option, connected, executor_option, json_option, print_json, reachable
 from chargehand.cli.planning import action_arguments, holding_options, known_action, planned, when
 
 if TYPE_CHECKING:
-    from chargehand.client import Client
+    from chargehand.executors import Executors
     from chargehand.store.plans import PlanView
 
 __all__ = ["submit"]
@@ -35,6 +35,7 @@ __all__ = ["submit"]
 )
 @holding_options
 @click.option("--key", metavar="TEXT", help="Idempotency key: the same key submitted twice is one plan.")
+@executor_option
 @click.option("--wait", is_flag=True, help="Wait for its end; the exit code is 0 when it succeeded, 1 otherwise.")
 @click.option("--timeout", type=float, metavar="SECONDS", help="With --wait: give up waiting after this long.")
 @json_option
@@ -46,6 +47,7 @@ def submit(
     at: str | None,
     before: str | None,
     key: str | None,
+    executor: str | None,
     *,
     all_nodes: bool,
     wait: bool,
@@ -62,8 +64,8 @@ def submit(
     found, actions = known_action(settings, action)
     if node is not None and all_nodes:
         raise CliError("--node names nodes and --all-nodes takes all that there are: use one of them", 2)
-    with connected(settings, actions) as client:
-        nodes = _all_nodes(client) if all_nodes else None if node is None else _named(node)
+    with connected(settings, actions) as executors:
+        nodes = _all_nodes(executors, executor) if all_nodes else None if node is None else _named(node)
         plan = planned(
             found,
             actions,
@@ -73,13 +75,13 @@ def submit(
             start_before=when(before, "--before"),
             **options,
         )
-        name = client.submit(plan, key=key)
+        name = executors.submit(plan, key=key, executor=executor)
         if not wait:
             print_json({"plan": name}) if as_json else print(name)
             return 0
         begun = time.monotonic()
-        state = _follow(client, name, timeout) if sys.stderr.isatty() else client.wait(name, timeout).name.lower()
-        view = client.read(name)
+        state = _follow(executors, name, timeout) if sys.stderr.isatty() else executors.wait(name, timeout).name.lower()
+        view = executors.read(name)
         took = time.monotonic() - begun
     if as_json:
         print_json(view)
@@ -97,23 +99,24 @@ def _named(nodes: str) -> list[str]:
     return found
 
 
-def _all_nodes(client: Client) -> list[str]:
-    """The nodes that have a worker which takes what is aimed at them."""
-    seen = client.census().members
+def _all_nodes(executors: Executors, executor: str | None) -> list[str]:
+    """The nodes (of an executor) that have a worker which takes what is aimed at them."""
+    names = executors.names if executor is None else [executor]
+    seen = [one for name in names for one in executors.client(name).census().members]
     found = {one.member.node for one in seen if not one.silent and f"@{one.member.node}" in one.member.queues}
     if not found:
         raise CliError("no node has a worker that takes steps aimed at it (chargehand status)")
     return sorted(found)
 
 
-def _follow(client: Client, plan: str, timeout: float | None) -> str:
+def _follow(executors: Executors, plan: str, timeout: float | None) -> str:
     """Wait for its end; meanwhile a line on the terminal says how far it is. Returns the state."""
     state, step, done, total = "submitted", "", 0, "?"
-    view = client.read(plan, steps=False)
+    view = executors.read(plan, steps=False)
     if view is not None:
         total = str(view.total)
     try:
-        for change in client.watch(plan, past=0, timeout=timeout):
+        for change in executors.watch(plan, past=0, timeout=timeout):
             if change.kind == "plan":
                 state = change.text
             elif change.kind == "progress":
