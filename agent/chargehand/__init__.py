@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from chargehand.actions import Action, action
     from chargehand.client import Client
     from chargehand.context import Cancelled, Children, StepContext, Unretriable, current_step
+    from chargehand.executors import Executors
     from chargehand.options import Lock, Retry, shared
     from chargehand.planner import Output, Plan
 
@@ -31,6 +32,7 @@ __all__ = [
     "Cancelled",
     "Children",
     "Client",
+    "Executors",
     "Lock",
     "Output",
     "Plan",
@@ -48,6 +50,7 @@ _HOME = {
     "Cancelled": "context",
     "Children": "context",
     "Client": "client",
+    "Executors": "executors",
     "Lock": "options",
     "Output": "planner",
     "Plan": "planner",

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -21,7 +24,7 @@ from chargehand.planner import Plan
 from chargehand.registry import load_actions
 from chargehand.store import moving
 from support.faults import lines_of
-from support.groups import Group, knowing
+from support.groups import Group, client_config, knowing
 from support.programs import until
 from support.server import Server
 
@@ -277,3 +280,80 @@ def test_a_plan_goes_where_its_nodes_and_queues_are(place: Path, start: Start) -
         plan.add("where", node="node-z")
         with pytest.raises(SubmitRefused, match="aimed at node node-z, which is in no executor"):
             executors.submit(plan)
+
+
+class TestCommandLine:
+    @pytest.fixture
+    def groups(self, start: Start) -> list[Group]:
+        return [start(name).known() for name in "ab"]
+
+    @pytest.fixture
+    def run(self, place: Path, groups: list[Group]) -> Callable[..., subprocess.CompletedProcess[str]]:
+        config = client_config(place, groups)
+
+        def run(*words: str) -> subprocess.CompletedProcess[str]:
+            command = [sys.executable, "-m", "chargehand", "--config", str(config), *words]
+            return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+        return run
+
+    def test_submitting_finding_and_asking(
+        self, run: Callable[..., subprocess.CompletedProcess[str]], place: Path
+    ) -> None:
+        done = run("submit", "where", "--executor", "b", "--wait")
+        assert (done.returncode, done.stdout.splitlines()[-1], done.stderr) == (0, '"node-b"', "")
+        plan = done.stdout.split()[0]
+        shown = run("plan", "show", plan)
+        assert "executor   b\n" in shown.stdout
+        assert json.loads(run("plan", "show", plan, "--json").stdout)["executor"] == "b"
+        assert "submitted" in run("plan", "history", plan).stdout
+        assert "plan succeeded" in run("plan", "watch", plan).stdout
+        assert run("plan", "wait", plan).stdout == f"{plan} succeeded\n"
+        paused = run("submit", "fails_until", f"path={place}/flag", "--executor", "a", "--wait")
+        assert paused.returncode == 1
+        plans = {view["plan"]: view["executor"] for view in json.loads(run("plan", "list", "--json").stdout)}
+        assert plans == {plan: "b", paused.stdout.split()[0]: "a"}
+        assert "EXECUTOR" in run("plan", "list").stdout
+        assert run("plan", "skip", paused.stdout.split()[0], "0").returncode == 0
+        assert run("plan", "wait", paused.stdout.split()[0]).returncode == 0
+        assert len(run("plan", "export").stdout.splitlines()) == 2
+        unknown = run("plan", "cancel", "nowhere")
+        assert (unknown.returncode, unknown.stderr) == (
+            1,
+            "chargehand: plan 'nowhere' is in no executor (chargehand plan list)\n",
+        )
+        wrong = run("submit", "where", "--executor", "z")
+        assert (wrong.returncode, wrong.stderr) == (1, "chargehand: there is no executor 'z' here (known: a, b)\n")
+
+    def test_executors_and_what_is_said_when_one_is_gone(
+        self, run: Callable[..., subprocess.CompletedProcess[str]], groups: list[Group], place: Path
+    ) -> None:
+        listed = run("executors", "list", "--json")
+        assert listed.returncode == 0
+        assert [(one["name"], one["load"]["threads"], one["problem"]) for one in json.loads(listed.stdout)] == [
+            ("a", 2, ""),
+            ("b", 2, ""),
+        ]
+        groups[0].orchestrator.kill()
+        with clients(place, groups[0]) as only:
+            plan = only.submit(noting(only, place, "old"))
+        until("a is stale", lambda: run("executors", "list").returncode == 1)
+        (gone, _) = json.loads(run("executors", "list", "--json").stdout)
+        assert (gone["problem"], gone["pending"]) == ("no orchestrator of it is active", 1)
+        pinned = run("submit", "where", "--executor", "a", "--wait", "--timeout", "1")
+        assert pinned.returncode == 1
+        moved = run("executors", "move", "a")
+        assert (moved.returncode, moved.stdout, moved.stderr) == (0, f"{plan}\n", "1 moved, 1 stay\n")
+        assert run("plan", "wait", plan).stdout == f"{plan} succeeded\n"
+        refused = run("executors", "move", "b")
+        assert refused.stderr == "chargehand: executor b works: what it has not accepted yet it will\n"
+
+    def test_recurring_plans_have_one_home(self, run: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+        added = run("recurring", "add", "nightly", "where", "--cron", "0 3 * * *", "--executor", "b")
+        assert added.returncode == 0, added.stderr
+        until("it is there", lambda: "nightly" in run("recurring", "list").stdout)
+        assert "recurring  nightly" in run("recurring", "show", "nightly").stdout
+        elsewhere = run("recurring", "add", "nightly", "where", "--cron", "0 4 * * *", "--executor", "a", "--replace")
+        assert "recurring plan 'nightly' is in executor b: remove it there first" in elsewhere.stderr
+        assert run("recurring", "remove", "nightly").returncode == 0
+        until("it is gone", lambda: run("recurring", "list").stdout == "no recurring plans\n")

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-import msgspec
-
 from chargehand.config.load import load
-from chargehand.config.settings import ExecutorAddress, Settings
+from chargehand.config.settings import Settings
 from chargehand.store.keys import Keys
 from chargehand.store.load import read_load
 from support.programs import Program, until, write_config
 from support.server import Server
 
-__all__ = ["Group", "knowing"]
+__all__ = ["Group", "client_config", "knowing"]
 
 
 class Group:
@@ -43,10 +41,6 @@ class Group:
         self._programs.append(Program(self._directory, self.config, kind))
         return self._programs[-1]
 
-    @property
-    def address(self) -> ExecutorAddress:
-        return ExecutorAddress(self.name, self.server.url)
-
     def known(self) -> Group:
         """Wait until it says that it can do something."""
         self.orchestrator.role("active")
@@ -69,8 +63,14 @@ class Group:
             program.stop()
 
 
+def client_config(directory: Path, groups: Iterable[Group]) -> Path:
+    """The configuration file of a machine that is no node of them and knows these executors."""
+    some = list(groups)
+    tables = "".join(f'[[executors]]\nname = "{one.name}"\nurl = "{one.server.url}"\n' for one in some)
+    node = f"client-of-{'-'.join(one.name for one in some)}"
+    return write_config(directory, some[0].server.url, node=node, extra=tables)
+
+
 def knowing(directory: Path, groups: Iterable[Group]) -> Settings:
     """The settings of a client that knows these executors."""
-    some = list(groups)
-    own = load(write_config(directory, some[0].server.url, node="client")).settings
-    return msgspec.structs.replace(own, executors=[group.address for group in some])
+    return load(client_config(directory, groups)).settings

@@ -29,6 +29,7 @@ COMMANDS = {
     "demo": Entry("chargehand.cli.demo:demo", "Two nodes on this machine, real work, two failovers."),
     "drain": Entry("chargehand.cli.drain:drain", "Take this node out of work: finish what runs, take nothing new."),
     "events": Entry("chargehand.cli.events:events", "Follow what this node's agent does."),
+    "executors": Entry("chargehand.cli.executors:executors", "Those that plans submitted here are spread over."),
     "health": Entry("chargehand.cli.health:health", "This node in one line and an exit code, for monitoring."),
     "logs": Entry("chargehand.cli.logs:logs", "What this node's children printed."),
     "orchestrator": Entry("chargehand.cli.programs:orchestrator", "Decide which step runs when (the agent runs it)."),

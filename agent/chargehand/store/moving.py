@@ -87,8 +87,10 @@ def leaving(line: Line, keys: Keys, plans: Sequence[str]) -> dict[str, set[str]]
 
 
 def read_moving(line: Line, keys: Keys, plan: str) -> Moving | None:
-    """A plan that was withdrawn here; None when it was not."""
-    found = line.call("LRANGE", keys.moving(plan), 0, -1)
+    """A plan that was withdrawn here; None when it was not. Raises `Unconfirmed`: it may be back after a fail-over."""
+    key = keys.moving(plan)
+    # A write, so that there is something to be confirmed: with it, the withdrawing before it.
+    _, found = line.confirmed(("EXPIRE", key, _ON_ITS_WAY), ("LRANGE", key, 0, -1))
     return Moving(found[0].decode(), _prepared(plan, found[1:])) if found else None
 
 
