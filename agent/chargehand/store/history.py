@@ -12,13 +12,15 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from chargehand.plan.life import ENDED
 from chargehand.store.connection import Line
 from chargehand.store.keys import Keys
-from chargehand.store.plans import read_heads
+from chargehand.store.plans import PLAN_WORDS, read_heads
 from chargehand.wire import Failure, Result
 
 __all__ = ["Moment", "read_history"]
 
+_END_WORDS = {PLAN_WORDS[state] for state in ENDED}
 _RESULTS = {b"": "succeeded", b"reverted": "reverted"}  # by what stands before the step's number in its field
 _PAGE = 100  # results read at once: each may be 1 MiB
 
@@ -46,9 +48,10 @@ def read_history(line: Line, keys: Keys, plan: str) -> list[Moment] | None:
     (view,) = heads
     moments = [_kept(entry) for entry in line.call("LRANGE", keys.history(plan), 0, -1)]
     moments += _successes(line, keys, plan)
-    moments.sort(key=lambda moment: moment.ms)
-    if view.state == "succeeded":  # last, whatever the clocks of workers say
+    if view.state == "succeeded":
         moments.append(Moment(view.since_ms, "plan", view.state))
+    # Its end is the last, whatever the clocks of workers say.
+    moments.sort(key=lambda moment: (moment.what == "plan" and moment.text in _END_WORDS, moment.ms))
     return [Moment(view.submitted_ms, "submitted", by=view.by), *moments]
 
 

@@ -15,6 +15,7 @@ from chargehand.plan.run import StepRecord
 from chargehand.store.connection import Command, Line
 from chargehand.store.keys import Keys
 from chargehand.store.submission import Meta
+from chargehand.store.waits import read_waits
 from chargehand.wire import Definition, Failure, Policy, Result, Step
 
 __all__ = [
@@ -146,11 +147,9 @@ def read_plan(line: Line, keys: Keys, plan: str, *, steps: bool = True) -> PlanV
         all_steps += msgspec.json.decode(line.call("LINDEX", keys.plan(plan), 2 + part), type=list[Step])
     reader = _Steps(definition.policies, states or b"", records, outputs, said, _owned(line, keys, plan))
     view.steps = [reader.view(index, step) for index, step in enumerate(all_steps)]
-    done = sum(view.counts.get(STEP_WORDS[state], 0) for state in DONE)
-    begun = sum(
-        step.progress.fraction for step in view.steps if step.progress and step.state in {"running", "suspended"}
-    )
-    view.progress = (done + begun) / view.total if view.total else 1.0
+    begun = [step.progress.fraction for step in view.steps if step.progress and step.state in {"running", "suspended"}]
+    view.progress = _share_done(view, sum(begun))
+    view.waits = read_waits(line, keys, plan, definition, PlanState(states[0]) if states else None)
     return view
 
 

@@ -11,7 +11,7 @@ from msgspec import Struct
 from chargehand.plan.asking import word
 from chargehand.plan.life import PlanState
 from chargehand.plan.run import More, StepRecord
-from chargehand.store.children import child_states, read_spawned
+from chargehand.store.children import child_ends, child_states, read_spawned
 from chargehand.store.connection import Line
 from chargehand.store.keys import Keys
 from chargehand.store.plans import PlanView, read_heads
@@ -41,9 +41,20 @@ def read_children(
     # A step that starts sub-plans leaves its note when all are submitted.
     spawned = read_spawned(left)
     end = max(more.end, spawned.end if spawned is not None else 0)
-    found = [(child, word(now)) for child, now in _latest(line, keys, plan, step, end, more)]
-    chosen = [child for child, now in found if state in {None, now}][first : first + most]
-    return ChildrenView(plan, step, len(found), dict(Counter(now for _, now in found)), read_heads(line, keys, chosen))
+    found = _latest(line, keys, plan, step, end, more)
+    chosen = [(child, now) for child, now in found if state in {None, word(now)}][first : first + most]
+    counts = Counter(word(now) for _, now in found)
+    return ChildrenView(plan, step, len(found), dict(counts), _views(line, keys, chosen))
+
+
+def _views(line: Line, keys: Keys, children: Sequence[tuple[str, PlanState | None]]) -> list[PlanView]:
+    """Without their steps, but with the error of the first that failed."""
+    ends = child_ends(line, keys, [(child, state) for child, state in children if state is not None])
+    errors = {end.plan: end.error for end in ends}
+    views = read_heads(line, keys, [child for child, _ in children])
+    for view in views:
+        view.error = view.error or errors.get(view.plan)
+    return views
 
 
 def _latest(line: Line, keys: Keys, plan: str, step: int, end: int, more: More) -> list[tuple[str, PlanState | None]]:
