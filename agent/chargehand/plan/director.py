@@ -235,11 +235,10 @@ class Director:
                 commit.created[plan] = bytes(run.state)
             else:
                 commit.states.extend(_writes(run))
-            run.dirty.clear()
             if run.touched:
                 kept = commit.records.setdefault(plan, {})
                 kept.update((step, encode(run.records[step])) for step in run.touched)
-                run.touched.clear()
+            run.settled()
 
     def _close(self, run: PlanRun) -> None:
         """It has ended: whoever waits for that, or for what it held, is told."""

@@ -50,7 +50,7 @@ class Opening:
         commit.count(len(run.state))
         commit.created[run.id] = b""  # filled when the turn is settled
         self._books.touched[run.id] = run
-        if definition.start_at_ms or definition.after or definition.locks:
+        if definition.start_at_ms or definition.start_before_ms or definition.after or definition.locks:
             run.set_plan(PlanState.SCHEDULED)
             commit.move(run.id, "", chr(PlanState.SCHEDULED), self._books.now)
             if definition.start_before_ms:
@@ -60,7 +60,7 @@ class Opening:
             self._books.accepting = False
         if not definition.parts:
             self._books.adopt(run)
-            run.dirty.add(0)
+            run.change(0)
         elif run.plan_state is PlanState.RUNNING:
             commit.timers[more_timer(run.id)] = (
                 self._books.now

@@ -20,6 +20,8 @@ __all__ = ["DefinitionError", "More", "PlanRecord", "PlanRun", "StepRecord", "ch
 #: so that a join over 10,000 steps costs one counter and not 10,000 entries.
 _EXPAND = 16
 _STATES = frozenset(int(state) for state in StepState)
+_NONE_READY: deque[int] = deque(maxlen=0)  # takes nothing, so that it stays empty
+_NONE: set[int] = set()  # never added to
 _WAITING = int(StepState.WAITING)
 _STANDING = int(StepState.STANDING)
 _SUSPENDED = int(StepState.SUSPENDED)
@@ -123,16 +125,17 @@ class PlanRun:
         self.groups: dict[tuple[int, int], _Group] = {}
         self.records: dict[int, StepRecord] = {}
         self.rest: PlanRecord | None = None
-        self.ready: deque[int] = deque()
+        # Most plans in memory wait for a worker: what is empty then is shared, not held by each.
+        self.ready: deque[int] = _NONE_READY
         self.blocked: dict[str, deque[int]] = {}  # a limit's name -> steps that are ready but for it
         self.limited: list[tuple[str, ...]] = []  # a policy: the limits it is under; empty: none is under any
         self.counts: dict[int, int] = {}  # steps in each state but WAITING
         self.marked = False  # it is being ended, and workers were told
         self.orphaned = False  # entries of steps that were given up may stand on queues
         self.left = definition.total
-        self.dirty: set[int] = set()  # positions of `state` not yet committed
-        self.touched: set[int] = set()  # steps whose record is not yet committed
-        self.size = 600
+        self.dirty: set[int] = _NONE  # positions of `state` not yet committed
+        self.touched: set[int] = _NONE  # steps whose record is not yet committed
+        self.size = 2_500
         if len(self.state) != definition.total + 1:
             raise DefinitionError(f"{definition.total} steps, but a state string for {len(self.state) - 1}")
 
@@ -144,15 +147,18 @@ class PlanRun:
         if first + len(steps) > self.total:
             raise DefinitionError(f"more steps than the {self.total} announced")
         check_steps(steps, first, len(self.policies))
-        self.steps.extend(steps)
+        if steps is self.definition.steps and not first:
+            self.steps = self.definition.steps
+        else:
+            self.steps.extend(steps)
         state = self.state
         for index, step in enumerate(steps, first):
             self.waiting.append(self._link(index, step.after) if step.after else 0)
-            self.size += 160 + len(step.input)
+            self.size += 320 + len(step.input)
             now = state[index + 1]
             if now == StepState.WAITING:
                 if not self.waiting[index]:
-                    self.ready.append(index)
+                    self._begin(index)
                 continue
             if now not in _STATES:
                 raise DefinitionError(f"step {index} has the unknown state {now!r}")
@@ -237,10 +243,24 @@ class PlanRun:
 
     def set_plan(self, state: PlanState) -> None:
         self.state[0] = state
-        self.dirty.add(0)
+        self.change(0)
+
+    def change(self, position: int) -> None:
+        """A byte of `state` is to be committed."""
+        if self.dirty is _NONE:
+            self.dirty = set()
+        self.dirty.add(position)
+
+    def settled(self) -> None:
+        """What has changed is in the commit."""
+        self.dirty = self.touched = _NONE
+        if not self.ready:
+            self.ready = _NONE_READY
 
     def note(self, step: int, record: StepRecord) -> None:
         self.records[step] = record
+        if self.touched is _NONE:
+            self.touched = set()
         self.touched.add(step)
 
     def advance(self, step: int, event: StepEvent) -> bool:
@@ -250,6 +270,8 @@ class PlanRun:
         if after is None:
             return False
         self.state[step + 1] = after
+        if self.dirty is _NONE:
+            self.dirty = set()
         self.dirty.add(step + 1)
         counts = self.counts
         if before != _WAITING:
@@ -260,8 +282,14 @@ class PlanRun:
             self.left -= 1
             self._release(step)
         elif after == _WAITING:  # a new attempt: everything it depends on has finished
-            self.ready.append(step)
+            self._begin(step)
         return True
+
+    def _begin(self, step: int) -> None:
+        """It can be queued."""
+        if self.ready is _NONE_READY:
+            self.ready = deque()
+        self.ready.append(step)
 
     def _release(self, step: int) -> None:
         for dependent in self.edges.pop(step, ()):
@@ -276,4 +304,4 @@ class PlanRun:
     def _satisfy(self, step: int) -> None:
         self.waiting[step] -= 1
         if not self.waiting[step]:
-            self.ready.append(step)
+            self._begin(step)
