@@ -121,7 +121,7 @@ def slow_bulk(path: str, count: int, gate: str) -> Any:
     def items() -> Iterator[Any]:
         for number in range(count):
             if number == count // 2:
-                line(path, f"half, attempt {current_step().attempt}")
+                line(path, "half")
                 until_there(gate)
             yield child, {"path": path, "text": str(number)}
 
@@ -174,7 +174,7 @@ def never_the_same(path: str, gate: str) -> Any:
     def items() -> Iterator[Any]:
         for number in range(150):
             if number == 120:
-                line(path, "at 120")
+                line(path, "stops")
                 until_there(gate)
             yield child, {"path": path, "text": f"{attempt}/{number}"}
 
