@@ -194,7 +194,7 @@ def minute_by_minute(line: Spelled, zone: str, start: int, length: int) -> list[
 LENGTH = 2 * 1_440
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(lines(), places(), st.integers(0, LENGTH * 60_000))
 def test_runs_are_those_found_by_watching_the_clock(line: Spelled, place: tuple[str, int], offset: int) -> None:
     """Strictly after, ascending, each a match, none left out: over days on which the clocks change."""
@@ -209,6 +209,40 @@ def test_runs_are_those_found_by_watching_the_clock(line: Spelled, place: tuple[
     assert (upcoming if upcoming is not None and upcoming <= end else None) == next(
         (one for one in expected if one > anywhere), None
     )
+
+
+HOURS = frozenset(range(24))
+#: Lines around the hours in which clocks change, on each day or on those that changes begin and end.
+AROUND = [
+    Spelled("* * * * *", frozenset(range(60)), HOURS, lambda day: True),
+    Spelled("0 * * * *", frozenset({0}), HOURS, lambda day: True),
+    Spelled("15,45 * * * *", frozenset({15, 45}), HOURS, lambda day: True),
+    Spelled("40 * * * SAT", frozenset({40}), HOURS, lambda day: day.isoweekday() == 6),
+    Spelled("0 * * * SUN", frozenset({0}), HOURS, lambda day: day.isoweekday() == 7),
+    Spelled("30 2 * * *", frozenset({30}), frozenset({2}), lambda day: True),
+    Spelled("0 0 * * *", frozenset({0}), frozenset({0}), lambda day: True),
+    Spelled("*/10 1-3 * * *", frozenset(range(0, 60, 10)), frozenset({1, 2, 3}), lambda day: True),
+    Spelled("45 0,1,23 * * *", frozenset({45}), frozenset({0, 1, 23}), lambda day: True),
+]
+
+
+@pytest.mark.parametrize("zone", [zone for zone in ZONES if days_of_change(zone)])
+@pytest.mark.parametrize("line", AROUND, ids=lambda line: line.text)
+def test_around_a_change_forward_and_one_back(line: Spelled, zone: str) -> None:
+    """From wherever one looks: the next run is the first that watching the clock would find."""
+    for day in days_of_change(zone)[:2]:
+        start = (day - 1) * 1_440
+        expected = [minute * MINUTE for minute in minute_by_minute(line, zone, start, LENGTH)]
+        for after in range(start * MINUTE, (expected or [0])[-1], 10 * MINUTE + 1):
+            upcoming = following(Recurrence(line.text, zone), after)
+            assert upcoming == next(one for one in expected if one > after), shown(after, zone)
+
+
+def test_where_clocks_change_by_half_an_hour_an_hourly_line_has_one_longer_distance() -> None:
+    recurrence = Recurrence("0 * * * *", "Australia/Lord_Howe")
+    for change in ("2026-04-05 00:30 +1100", "2026-10-04 00:30 +1030"):
+        due = runs(recurrence, ms(change), 5)
+        assert sorted(later - sooner for sooner, later in pairwise(due)) == [60 * MINUTE] * 3 + [90 * MINUTE]
 
 
 @settings(max_examples=200, deadline=None)
@@ -472,6 +506,17 @@ def test_an_outage_of_years_is_one_decision() -> None:
     assert due_runs(Recurrence("* * * * *"), start, now, 0) == Due([latest], latest, latest + MINUTE)
     nightly = Recurrence("0 3 * * *", missed="skip")
     assert due_runs(nightly, start, now, 0) == Due([], ms("2026-06-01 03:00"), ms("2026-06-02 03:00"))
+
+
+def test_a_run_that_is_late_by_a_minute_is_not_missed() -> None:
+    recurrence = Recurrence("0 * * * *", missed="skip")
+    last, due = ms("2026-01-01 00:00"), ms("2026-01-01 03:00")
+    for late, expected in ((-1, []), (0, [due]), (MINUTE, [due]), (MINUTE + 1, [])):
+        assert due_runs(recurrence, last, due + late, 0).runs == expected, late
+
+
+def test_the_epoch_itself_can_be_due() -> None:
+    assert [following(Recurrence("* * * * *"), after) for after in (-5, -1, 0)] == [0, 0, MINUTE]
 
 
 POLICIES: list[Literal["skip", "once", "all"]] = ["skip", "once", "all"]
