@@ -46,7 +46,7 @@ from chargehand.worker.hand import Held
 from chargehand.worker.inputs import output_of, resolve
 from chargehand.worker.services import AttemptServices
 from chargehand.worker.spawning import Brood
-from chargehand.worker.workshop import Workshop
+from chargehand.worker.workshop import Shop
 
 __all__ = ["cancelled_before_start", "run_attempt"]
 
@@ -54,7 +54,7 @@ _OURS = ("chargehand/actions.py", "chargehand/worker/code.py")  # through which 
 _TRACE = 4_000  # characters of a traceback that are kept: its end, where the error is
 
 
-def run_attempt(held: Held, shop: Workshop, incarnation: str) -> Finish:
+def run_attempt(held: Held, shop: Shop, incarnation: str) -> Finish:
     """Run it on the calling thread."""
     return _Attempt(held, shop, incarnation).run()
 
@@ -95,7 +95,7 @@ class _Attempt:
         "_step",
     )
 
-    def __init__(self, held: Held, shop: Workshop, incarnation: str) -> None:
+    def __init__(self, held: Held, shop: Shop, incarnation: str) -> None:
         self._held = held
         self._extra = held.entry.extra
         self._shop = shop
@@ -231,11 +231,9 @@ class _Attempt:
             spawn,
             context=context,
             actions=self._shop.actions,
-            keys=self._shop.keys,
-            reader=self._services.reader,
+            errands=self._services.errands,
             ending=self._ending,
             run_code=run_code,
-            max_inbox=self._shop.max_inbox,
         )
         brood.start()
         if brood.started:
@@ -250,7 +248,7 @@ class _Attempt:
             "CHARGEHAND_ATTEMPT": str(self._attempt),
             "CHARGEHAND_NODE": self._shop.node,
         }
-        return self._shop.runner.run(command, inputs, variables, self._ending, self._services.reports.write)
+        return self._shop.run_command(command, inputs, variables, self._ending, self._services.reports.write)
 
     def _event(self) -> Event | None:
         extra = self._extra

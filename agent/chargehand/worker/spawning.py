@@ -18,14 +18,12 @@ from chargehand.actions import Action
 from chargehand.context import Cancelled, Item, Misused, Spawn, StepContext
 from chargehand.plan.life import PlanState
 from chargehand.store import submission
-from chargehand.store.children import Spawned, child_states
-from chargehand.store.connection import Line
-from chargehand.store.keys import Keys
+from chargehand.store.children import Spawned
 from chargehand.store.submission import Prepared
 from chargehand.subplans import child_definition
 from chargehand.wire import Definition, child_id, decode
 from chargehand.worker.ending import Ended, Ending
-from chargehand.worker.reader import Reader
+from chargehand.worker.errands import Errands
 
 __all__ = ["Brood"]
 
@@ -45,21 +43,17 @@ class Brood:
         *,
         context: StepContext,
         actions: Mapping[str, Action[..., Any]],
-        keys: Keys,
-        reader: Reader,
+        errands: Errands,
         ending: Ending,
         run_code: Callable[[Callable[[], T]], T],
-        max_inbox: int,
     ) -> None:
-        """`run_code` calls the author's code, so that it can be ended. `max_inbox`: sub-plans leave it half empty."""
+        """`run_code` calls the author's code, so that it can be ended."""
         self._spawn = spawn
         self._context = context
         self._actions = actions
-        self._keys = keys
-        self._reader = reader
+        self._errands = errands
         self._ending = ending
         self._run_code: Callable[[Callable[[], Any]], Any] = run_code
-        self._max_inbox = max(1, max_inbox // 2)
         # What an event of its sub-plans makes it start is new; a new try leaves out what has succeeded before.
         self.first = context.generation if context.children is not None else 0
         self.started = 0
@@ -72,7 +66,7 @@ class Brood:
 
     def start(self) -> None:
         """Submit all. Raises `Ended`, `Cancelled`, and what the items raise: `end` says what may be there then."""
-        now_ms = self._reader.ask(_redis_ms)
+        now_ms = self._errands.now_ms()
         items: Iterator[tuple[int, Item]] = self._run_code(lambda: iter(enumerate(self._spawn.items)))
         while True:
             some = self._run_code(lambda: list(islice(items, _TOGETHER)))
@@ -110,7 +104,7 @@ class Brood:
         if not earlier:
             return some
         ids = [child_id(context.plan, context.step, number, one) for number, _ in some for one in earlier]
-        states = iter(self._reader.ask(lambda line: child_states(line, self._keys, ids)))
+        states = iter(self._errands.states(ids))
         left = [one for one in some if PlanState.SUCCEEDED not in list(islice(states, len(earlier)))]
         self.skipped += len(some) - len(left)
         return left
@@ -122,25 +116,17 @@ class Brood:
                 raise Ended
             if self._context.cancelled:
                 raise Cancelled("cancelled while it started its sub-plans")
-            words = self._reader.ask(partial(self._send, some))
-            pairs = list(zip(some, words, strict=True))
+            pairs = list(zip(some, self._errands.submit(some), strict=True))
             self._check_known([one for one, word in pairs if word == "CONFLICT"])
             some = [one for one, word in pairs if word in {"FULL", "INCOMPLETE"}]
             if some:
                 time.sleep(_ROOM)
 
-    def _send(self, some: list[Prepared], line: Line) -> list[str]:
-        for one in some:
-            if one.parts:
-                submission.upload(line, self._keys, one)
-        return submission.submit(line, self._keys, some, max_inbox=self._max_inbox)
-
     def _check_known(self, some: list[Prepared]) -> None:
         """An earlier attempt has started these, at another time. Raises `Misused` when they were to do other work."""
         if not some:
             return
-        found = self._reader.ask(lambda line: line.batch([("LINDEX", self._keys.plan(one.plan), 0) for one in some]))
-        for one, before in zip(some, found, strict=True):
+        for one, before in zip(some, self._errands.definitions([one.plan for one in some]), strict=True):
             if before is not None and _timeless(before) != _timeless(one.definition):
                 raise Misused(
                     f"sub-plan {one.plan} was started by an earlier attempt, with other content: whenever a step runs, "
@@ -163,8 +149,3 @@ def _by_size(some: list[Prepared]) -> Iterator[list[Prepared]]:
 
 def _timeless(definition: bytes) -> Definition:
     return replace(decode(definition, Definition), start_at_ms=0, start_before_ms=0)
-
-
-def _redis_ms(line: Line) -> int:
-    seconds, micros = line.call("TIME")
-    return int(seconds) * 1000 + int(micros) // 1000
