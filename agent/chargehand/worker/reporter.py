@@ -39,6 +39,7 @@ class Reports:
         self._encoded: list[bytes] = []  # taken before, and not sent
         self._begun: dict[str, str] = {}  # kind -> a line that is not whole yet
         self._progress: tuple[float, str, int] | None = None
+        self._last = 0  # characters of the last entry
         self._waiting = 0
         self._said = 0
         self._left_out = 0
@@ -53,7 +54,7 @@ class Reports:
         """A piece of what a command writes; it is told line by line."""
         with self._lock:
             whole, end, rest = (self._begun.get(kind, "") + text).rpartition("\n")
-            if len(rest) > _ENTRY:
+            if len(rest) > _ENTRY:  # a line without an end
                 whole, end, rest = (whole + end + rest, "\n", "")
             self._begun[kind] = rest
             if end:
@@ -92,6 +93,14 @@ class Reports:
             self._waiting += sum(map(len, left.entries))
 
     def _add(self, kind: str, text: str) -> None:
+        if kind != "say":
+            while len(text) > _ENTRY:
+                end = text.rfind("\n", 0, _ENTRY)
+                self._add_one(kind, text[: end if end > 0 else _ENTRY])
+                text = text[end + 1 if end > 0 else _ENTRY :]
+        self._add_one(kind, text)
+
+    def _add_one(self, kind: str, text: str) -> None:
         size = len(text)
         if self._waiting + size > _WAITING or self._said + size > _IN_ALL:
             self._left_out += size
@@ -102,10 +111,12 @@ class Reports:
         self._said += size
         if kind != "say" and self._entries:
             _, before, lines = self._entries[-1]
-            if before == kind and sum(map(len, lines)) + size <= _ENTRY:
+            if before == kind and self._last + size <= _ENTRY:
                 lines.append(text)
+                self._last += size
                 return
         self._entries.append((_now_ms(), kind, [text]))
+        self._last = size
 
     def _tell_left_out(self, kind: str) -> None:
         self._entries.append((_now_ms(), kind, [f"({self._left_out:,} characters were left out here)"]))
