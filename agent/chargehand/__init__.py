@@ -20,25 +20,31 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from chargehand.aclient import AsyncClient
     from chargehand.actions import Action, action
-    from chargehand.client import Client
+    from chargehand.client import Client, SubmitRefused, WaitTimeout
     from chargehand.context import Cancelled, Children, StepContext, Unretriable, current_step
     from chargehand.executors import Executors
     from chargehand.options import Lock, Retry, shared
     from chargehand.planner import Output, Plan
+    from chargehand.requests import NotPossible
 
 __all__ = [
     "Action",
+    "AsyncClient",
     "Cancelled",
     "Children",
     "Client",
     "Executors",
     "Lock",
+    "NotPossible",
     "Output",
     "Plan",
     "Retry",
     "StepContext",
+    "SubmitRefused",
     "Unretriable",
+    "WaitTimeout",
     "__version__",
     "action",
     "current_step",
@@ -47,16 +53,20 @@ __all__ = [
 
 _HOME = {
     "Action": "actions",
+    "AsyncClient": "aclient",
     "Cancelled": "context",
     "Children": "context",
     "Client": "client",
     "Executors": "executors",
     "Lock": "options",
+    "NotPossible": "requests",
     "Output": "planner",
     "Plan": "planner",
     "Retry": "options",
     "StepContext": "context",
+    "SubmitRefused": "client",
     "Unretriable": "context",
+    "WaitTimeout": "client",
     "action": "actions",
     "current_step": "context",
     "shared": "options",
