@@ -11,11 +11,13 @@ import pytest
 from chargehand.client import Client, NotPossible, WaitTimeout
 from chargehand.config.load import load
 from chargehand.registry import load_actions
+from chargehand.store.keys import Keys
 from chargehand.store.watching import Change
 from support.programs import Program, until, write_config
 from support.server import Server
 
 StartProgram = Callable[..., Program]
+KEYS = Keys("default")
 
 
 @pytest.fixture
@@ -160,3 +162,19 @@ def test_time_out_and_no_plan(running: Program, client: Client) -> None:
     client.halt(name)
     with pytest.raises(NotPossible, match="there is no plan 'nope'"):
         list(client.watch("nope"))
+
+
+def test_more_than_one_answer_holds(client: Client, server: Server) -> None:
+    """Thousands of messages of a plan that has ended meanwhile: all of them, in order, and its end after them."""
+    plan = client.plan("much")
+    plan.add("nothing")
+    name = client.submit(plan)
+    line = server.line()
+    entries = [b'[0,1,%d,"say","line %d"]' % (1_000 + number, number) for number in range(1_700)]
+    line.batch([("XADD", KEYS.said(name), "*", "e", entry) for entry in entries])
+    line.batch([("XADD", KEYS.said(name), "*", "e", b'["of","a","later","version"]')])
+    line.call("SET", KEYS.states(name), "Ss")
+    line.close()
+    seen = told(list(client.watch(name, timeout=30)))
+    assert seen == [*(("say", f"line {number}") for number in range(1_700)), ("plan", "succeeded")]
+    assert told(list(client.watch(name, past=3))) == [("say", "line 1698"), ("say", "line 1699"), ("plan", "succeeded")]
