@@ -481,6 +481,13 @@ def test_after_an_outage_all_missed_runs_come_a_hundred_at_a_time() -> None:
     assert upcoming == start + 241 * MINUTE
 
 
+def test_a_caller_can_have_fewer_at_once() -> None:
+    recurrence = Recurrence("* * * * *", missed="all")
+    start = ms("2026-01-01 00:00")
+    due = due_runs(recurrence, start, start + 60 * MINUTE, 0, at_once=2)
+    assert due == Due([start + MINUTE, start + 2 * MINUTE], start + 2 * MINUTE, start + 3 * MINUTE)
+
+
 def test_no_more_runs_than_the_most() -> None:
     recurrence = Recurrence("* * * * *", missed="all", most=7)
     start = ms("2026-01-01 00:00")

@@ -78,15 +78,15 @@ def following(recurrence: Recurrence, after_ms: int) -> int | None:
     return due * 1_000 if due is not None and due * 1_000 <= (recurrence.until_ms or _END_MS) else None
 
 
-def due_runs(recurrence: Recurrence, last_ms: int, now_ms: int, runs_so_far: int) -> Due:
-    """The runs to start at `now_ms`, when `last_ms` was the last time dealt with (at first: when it was submitted).
+def due_runs(recurrence: Recurrence, last_ms: int, now_ms: int, runs_so_far: int, at_once: int = RUNS_AT_ONCE) -> Due:
+    """The runs to start at `now_ms`, when `last_ms` was the last time dealt with (at first: when it was set).
 
     With `missed` = "skip" and "once" at most one run is due, the latest: it stands for those before it.
     When even that is late by more than a minute, "skip" leaves it out. With "all" every time is run, at
-    most `RUNS_AT_ONCE` a call. The end bounds when a run is due, not when it is made up for. A clock
+    most `at_once` (1 or more) a call. The end bounds when a run is due, not when it is made up for. A clock
     that stepped back makes nothing due twice: times up to `last_ms` are done.
     """
-    left = recurrence.most - runs_so_far if recurrence.most else RUNS_AT_ONCE
+    left = recurrence.most - runs_so_far if recurrence.most else at_once
     if left <= 0:
         return Due([], last_ms, None)
     first = following(recurrence, last_ms)
@@ -94,7 +94,7 @@ def due_runs(recurrence: Recurrence, last_ms: int, now_ms: int, runs_so_far: int
         return Due([], last_ms, first)
     if recurrence.missed == "all":
         runs, upcoming = [first], following(recurrence, first)
-        while upcoming is not None and upcoming <= now_ms and len(runs) < min(left, RUNS_AT_ONCE):
+        while upcoming is not None and upcoming <= now_ms and len(runs) < min(left, at_once):
             runs.append(upcoming)
             upcoming = following(recurrence, upcoming)
         last_ms = runs[-1]
