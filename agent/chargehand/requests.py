@@ -21,6 +21,7 @@ from chargehand.store.keys import Keys
 from chargehand.store.recurring import RecurringView
 from chargehand.wire import (
     MAX_EVENT,
+    SYSTEM_EVENTS,
     Cancelled,
     Event,
     Halted,
@@ -36,8 +37,6 @@ from chargehand.wire import (
 __all__ = ["NotPossible", "Requests", "no_plan"]
 
 T = TypeVar("T")
-
-_SYSTEM_EVENTS = {"children", "cancel"}
 
 
 class NotPossible(Exception):
@@ -92,7 +91,7 @@ class Requests:
         It is kept until the step is suspended; an optional one is dropped unless the step is suspended when it comes.
         Raises `NotPossible`.
         """
-        if name in _SYSTEM_EVENTS:
+        if name in SYSTEM_EVENTS:
             raise NotPossible(f"the event {name!r} comes from the system alone; choose another name")
         given = encode(data)
         if len(given) > MAX_EVENT:

@@ -22,12 +22,14 @@ from msgspec import Raw, Struct
 
 __all__ = [
     "FORMAT",
+    "HALTED",
     "MAX_EVENT",
     "MAX_INLINE",
     "MAX_INPUT",
     "MAX_OUTPUT",
     "STEPS_A_PART",
     "SUB_PLANS_FAILED",
+    "SYSTEM_EVENTS",
     "WHOLE_PLAN",
     "Cancelled",
     "Cascade",
@@ -73,6 +75,8 @@ MAX_INPUT = 256 * 1024  # bytes of one step's input
 MAX_OUTPUT = 1024 * 1024  # bytes of one step's output
 MAX_EVENT = 64 * 1024  # bytes of one event's data
 SUB_PLANS_FAILED = "sub-plans failed"  # the kind of a step's failure: it is tried again from its beginning
+SYSTEM_EVENTS = frozenset({"children", "cancel"})  # names of events that come from the director alone
+HALTED = -1  # the grace of a plan that was halted: nothing of it runs any more, not even what undoes it
 WHOLE_PLAN = -1  # stands for a step number where something is about the plan itself
 MAX_INLINE = 64 * 1024  # bytes of a definition that travels in its event; larger ones go in parts
 STEPS_A_PART = 1_000

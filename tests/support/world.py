@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
@@ -14,8 +15,9 @@ from chargehand.plan.life import DONE, ENDED, PlanState, StepState
 from chargehand.plan.limits import Limit, Limits
 from chargehand.plan.locks import Locks
 from chargehand.plan.repeat import Repeat
-from chargehand.plan.run import PlanRecord, PlanRun, StepRecord
+from chargehand.plan.run import DefinitionError, PlanRecord, PlanRun, StepRecord
 from chargehand.wire import (
+    HALTED,
     WHOLE_PLAN,
     Definition,
     Died,
@@ -26,6 +28,7 @@ from chargehand.wire import (
     Resumed,
     Skipped,
     Submitted,
+    Suspension,
     decode_event,
     encode,
     read_entry,
@@ -45,6 +48,7 @@ class World:
     timers: dict[str, int] = field(default_factory=dict)
     owned: dict[str, dict[str, bytes]] = field(default_factory=dict)
     members: set[str] = field(default_factory=set)
+    boots: dict[str, str] = field(default_factory=dict)  # of the nodes of the dead
     runs: dict[str, int] = field(default_factory=dict)  # starts of its steps
     index: dict[str, str] = field(default_factory=dict)  # plan -> the state that it is indexed under
     stopped: dict[str, int] = field(default_factory=dict)
@@ -57,8 +61,11 @@ class World:
     fixed: dict[str, Limit] = field(default_factory=dict)  # limits that the configuration sets
     inbox: list[tuple[str, Event | None]] = field(default_factory=list)
     succeeded: dict[tuple[str, int], int] = field(default_factory=dict)  # how often a success was recorded
+    labelled: dict[str, dict[str, int]] = field(default_factory=dict)
+    looks: list[tuple[int, dict[str, set[int]]]] = field(default_factory=list)  # at what was owned, and when
     most: int = 500  # effects a commit
     cache: int = 1 << 20  # bytes of plans in the director's memory
+    forgetful: bool = False  # a director that decides once, and is replaced
     _next: int = 1
 
     def __post_init__(self) -> None:
@@ -70,9 +77,13 @@ class World:
         self.inbox.append((f"{self._next}-0", event))
         self._next += 1
 
-    def submit(self, plan: str, definition: Definition) -> None:
+    def submit(self, plan: str, definition: Definition, *, parts: bool = False) -> None:
+        """`parts`: its steps travel apart, as those of large plans do."""
+        assert plan not in self.definitions, f"{plan} was submitted before"
+        if parts:
+            definition = msgspec.structs.replace(definition, parts=1)
         self.definitions[plan] = definition
-        self.put(Submitted(plan, Raw(encode(definition)), definition.after))
+        self.put(Submitted(plan, Raw(encode(_head(definition))), definition.after))
 
     def register(self, worker: str) -> None:
         self.members.add(worker)
@@ -84,7 +95,8 @@ class World:
         while waiting:
             raw = waiting.popleft()
             entry = read_entry(raw)
-            if entry.despite or read_key(entry.key)[0] not in self.stopped:
+            grace = self.stopped.get(read_key(entry.key)[0])
+            if grace is None or (entry.despite and grace != HALTED):
                 break
         else:
             return None
@@ -101,20 +113,30 @@ class World:
                 assert self.states[plan][source + 1] in DONE, (plan, step, source)
         self.runs[plan] = self.runs.get(plan, 0) + 1
 
-    def finish(self, worker: str, key: str, failure: Failure | None) -> bool:
+    def finish(
+        self,
+        worker: str,
+        key: str,
+        failure: Failure | None = None,
+        *,
+        suspended: Suspension | None = None,
+        children: int = 0,
+    ) -> bool:
         if self.owned.get(worker, {}).pop(key, None) is None:
             return False
         plan, step, attempt = read_key(key)
-        self.put(Finished(plan, step, attempt, failure))
+        self.put(Finished(plan, step, attempt, failure, suspended, children))
         return True
 
-    def kill(self, worker: str) -> None:
+    def kill(self, worker: str, boot: str = "") -> None:
+        self.boots[worker] = boot
         self.put(Died(worker))
 
     # -- what the orchestrator does ---------------------------------------------------------------
 
     def forget(self) -> None:
         """The orchestrator died, or its commit was not confirmed: a successor starts with empty memory."""
+        self.looks = []
         self.director = Director(
             self.cache,
             most=self.most,
@@ -127,39 +149,129 @@ class World:
             ),
         )
 
-    def turn(self, *, apply: bool = True, most: int = 100) -> None:
+    def turn(self, *, apply: bool = True, most: int = 100) -> Commit:
+        """One turn of the orchestrator, on the first `most` events of the inbox."""
         events = self.inbox[:most]
-        due = [timer for timer, at in self.timers.items() if at <= self.now_ms]
+        due = [timer for timer, at in sorted(self.timers.items(), key=lambda pair: pair[::-1]) if at <= self.now_ms]
         dead = {event.incarnation for _, event in events if isinstance(event, Died)}
-        corpses = [Corpse(name, tuple(self.owned.get(name, {}))) for name in sorted(dead & self.members)]
+        corpses = [
+            Corpse(name, tuple(self.owned.get(name, {})), boot=self.boots.get(name, ""))
+            for name in sorted(dead & self.members)
+        ]
+        owned, due = self._look(due)
         found = named((event for _, event in events if event is not None), due, corpses)
-        for plan in sorted(found.plans - set(self.director.plans)):
-            if plan in self.states and len(self.states[plan]) > 1:
-                self.director.adopt(self.load(plan))
+        for plan in sorted((found.plans | self.director.wanted()) - set(self.director.plans)):
+            if (run := self.load(plan)) is not None:
+                self.director.adopt(run)
         repeats = {
             name: msgspec.json.decode(self.repeats[name], type=Repeat) for name in found.repeats if name in self.repeats
         }
-        # A check is told what is owned once every event is handled that was there when it was looked.
-        checks = {timer[2:] for timer in due if timer.startswith("x ")}
-        if self.inbox:
-            due, checks = [timer for timer in due if not timer.startswith("x ")], set()
-        owned = {plan: self._owned(plan) for plan in checks}
         commit, covered = self.director.decide(
             events, now_ms=self.now_ms, due=due, corpses=corpses, owned=owned, repeats=repeats
         )
         if apply:
             self.apply(commit)
             del self.inbox[:covered]
-        else:
+        if self.forgetful or not apply:
             self.forget()
+        return commit
+
+    def settle(self) -> None:
+        """Turn until there is nothing to do now."""
+        for _ in range(1_000):
+            idle = self.turn().empty or not self.director.eager
+            if idle and not self.inbox and all(at > self.now_ms for at in self.timers.values()):
+                return
+        raise AssertionError("it goes on for ever")
+
+    def _look(self, due: list[str]) -> tuple[dict[str, set[int]], list[str]]:
+        """What workers own of the plans whose check is due: looked at once, and told when all events up to then are
+        handled, as the reign does.
+        """
+        checks = {timer[2:] for timer in due if timer.startswith("x ")}
+        fresh = checks - {plan for _, steps in self.looks for plan in steps}
+        if fresh:
+            self.looks.append((self._next - 1, {plan: self._owned(plan) for plan in sorted(fresh)}))
+        handled = int(self.inbox[0][0].partition("-")[0]) - 1 if self.inbox else self._next
+        owned = {plan: steps for last, look in self.looks if last <= handled for plan, steps in look.items()}
+        self.looks = [look for look in self.looks if look[0] > handled]
+        return owned, [timer for timer in due if not timer.startswith("x ") or timer[2:] in owned]
+
+    # -- for short examples -----------------------------------------------------------------------
+
+    def plan(self, plan: str) -> PlanState:
+        return PlanState(self.states[plan][0])
+
+    def steps(self, plan: str) -> str:
+        """The letters of its steps."""
+        return self.states[plan][1:].decode()
+
+    def wait(self, ms: int) -> None:
+        """Let time pass."""
+        self.now_ms += ms
+        self.settle()
+
+    def hold(self, *, worker: str = "w", queue: str = "default") -> list[str]:
+        """A worker takes all that is queued; the step keys."""
+        self.register(worker)
+        return list(iter(lambda: self.take(worker, queue), None))
+
+    def succeed(self, *keys: str, worker: str = "w") -> None:
+        for key in keys:
+            assert self.finish(worker, key), f"{worker} does not own {key}"
+        self.settle()
+
+    def fail(self, *keys: str, worker: str = "w", kind: str = "boom", final: bool = True, children: int = 0) -> None:
+        for key in keys:
+            failure = Failure(kind, "it failed", final=final)
+            assert self.finish(worker, key, failure, children=children), f"{worker} does not own {key}"
+        self.settle()
+
+    def suspend(self, key: str, *, worker: str = "w", **how: Any) -> None:
+        assert self.finish(worker, key, suspended=Suspension(**how)), f"{worker} does not own {key}"
+        self.settle()
+
+    def ask(self, *events: Event) -> None:
+        """People ask for something."""
+        for event in events:
+            self.put(event)
+        self.settle()
+
+    def work(self, *, worker: str = "w", queue: str = "default") -> list[str]:
+        """Run all that is or becomes ready, and succeed; the step keys in order."""
+        done: list[str] = []
+        while keys := self.hold(worker=worker, queue=queue):
+            self.succeed(*keys, worker=worker)
+            done += keys
+        return done
+
+    def told(self, plan: str) -> list[list[Any]]:
+        """Its history, without the times."""
+        return [msgspec.json.decode(entry)[1:] for entry in self.history.get(plan, [])]
+
+    def why(self, plan: str) -> str:
+        """Why it ended as it did."""
+        return msgspec.json.decode(self.records[plan][WHOLE_PLAN], type=Failure).message
+
+    def is_clean(self) -> bool:
+        """Nothing is held any more by anybody."""
+        return not (self.locked or self.slots or self.limited or self.stopped)
 
     def _owned(self, plan: str) -> set[int]:
         keys = (read_key(key) for owned in self.owned.values() for key in owned)
         return {step for other, step, _ in keys if other == plan}
 
-    def load(self, plan: str) -> PlanRun:
-        run = PlanRun(plan, self.definitions[plan], bytes(self.states[plan]))
-        run.extend(self.definitions[plan].steps)
+    def load(self, plan: str) -> PlanRun | None:
+        """As the ledger does: None for what does not exist, and for what could never be run."""
+        if plan not in self.states:
+            return None
+        definition = self.definitions[plan]
+        try:
+            run = PlanRun(plan, _head(definition), bytes(self.states[plan]))
+            run.extend(definition.steps)
+        except DefinitionError:
+            assert self.states[plan][0] == PlanState.REJECTED
+            return None
         for step, record in self.records.get(plan, {}).items():
             if step == PLAN_RECORD:
                 run.rest = msgspec.json.decode(record, type=PlanRecord)
@@ -220,6 +332,8 @@ class World:
         for slot, taken in commit.slots.items():
             assert taken or slot in self.slots
             self.slots.add(slot) if taken else self.slots.discard(slot)
+        for index, plans in commit.labelled.items():
+            self.labelled.setdefault(index, {}).update((plan, ms) for ms, plan in plans)
         for plan, entries in commit.history.items():
             self.history.setdefault(plan, []).extend(entries)
         for launch in commit.launched:
@@ -255,3 +369,8 @@ class World:
 
     def resume(self, plan: str) -> None:
         self.put(Resumed(plan))
+
+
+def _head(definition: Definition) -> Definition:
+    """What travels in the event and stands in memory: the steps of a large plan are read apart."""
+    return msgspec.structs.replace(definition, steps=[]) if definition.parts else definition

@@ -245,13 +245,16 @@ class Reign:
         ripe = [look for look in self._looks if _order(look.last) <= _order(self._position)]
         self._looks = [look for look in self._looks if look not in ripe]
         owned = {plan: steps for look in ripe for plan, steps in look.steps.items()}
-        return owned, [timer for timer in due if timer[2:] not in plans or timer[2:] in owned]
+        waiting = {check_timer(plan) for plan in plans if plan not in owned}
+        if waiting:
+            self._next_timer = 0  # they are due still: the next turn looks again
+        return owned, [timer for timer in due if timer not in waiting]
 
     def _load(
         self, events: list[tuple[str, Event | None]], due: list[str], corpses: list[Corpse]
     ) -> tuple[dict[str, str], dict[str, Repeat]]:
         found = named((event for _, event in events if event is not None), due, corpses)
-        wanted, repeats = found.plans, self._ledger.repeats(found.repeats)
+        wanted, repeats = found.plans | self._director.wanted(), self._ledger.repeats(found.repeats)
         if self._careful:
             wanted.update(event.plan for _, event in events if isinstance(event, Submitted))
         wanted.difference_update(self._director.plans)

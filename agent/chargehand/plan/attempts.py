@@ -12,7 +12,17 @@ from chargehand.plan.life import PlanEvent, PlanState, StepEvent, StepState
 from chargehand.plan.retry import backoff_ms
 from chargehand.plan.run import More, PlanRun, StepRecord
 from chargehand.plan.timers import retry_timer, wake_timer
-from chargehand.wire import SUB_PLANS_FAILED, Ended, Failure, Finished, Suspension, encode, read_key, step_key
+from chargehand.wire import (
+    SUB_PLANS_FAILED,
+    SYSTEM_EVENTS,
+    Ended,
+    Failure,
+    Finished,
+    Suspension,
+    encode,
+    read_key,
+    step_key,
+)
 
 __all__ = ["Attempts"]
 
@@ -70,7 +80,7 @@ class Attempts:
             return
         record = run.kept(step)
         more = record.more or More()
-        more = msgspec.structs.replace(more, wake=how.event, event=None)
+        more = msgspec.structs.replace(more, wake=how.event if how.event not in SYSTEM_EVENTS else "wake", event=None)
         if how.children:
             more.total, more.end = how.children, how.end or how.children
         run.note(step, msgspec.structs.replace(record, more=more))

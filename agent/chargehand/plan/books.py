@@ -30,11 +30,12 @@ from chargehand.wire import (
     write_entry,
 )
 
-__all__ = ["ALONE_AFTER", "CACHE", "MAX_EFFECTS", "MAX_SIZE", "PLAN_RECORD", "Books"]
+__all__ = ["ALONE_AFTER", "CACHE", "LEFT_OVER", "MAX_EFFECTS", "MAX_SIZE", "PLAN_RECORD", "Books"]
 
 MAX_EFFECTS = 500  # a commit: Redis runs it in about a millisecond
 MAX_SIZE = 256 * 1024  # bytes a commit
 ALONE_AFTER = 2  # a step lost so often runs with nothing beside it
+LEFT_OVER = 5_000  # ms: a successor looks after this time for what the last commit had no room for
 PLAN_RECORD = -2  # stands for a step number: the `PlanRecord`
 CACHE = 32 * 1024 * 1024  # bytes of plans kept in memory
 
@@ -53,7 +54,7 @@ class Books:
         self.undos: dict[str, Undo] = {}  # of plans that are being reverted, and of which nothing stands any more
         self.commit = Commit()
         self.touched: dict[str, PlanRun] = {}
-        self.gone: set[str] = set()  # named by a timer that is due, and not to be found
+        self.asked: set[str] = set()  # plans that were to be loaded for this turn
         self.now = 0
         self.accepting = False  # a new plan's hooks are called once it is known in which state it begins
         self._cache = cache
@@ -64,7 +65,6 @@ class Books:
         """A turn begins."""
         self.commit = Commit()
         self.touched = {}
-        self.gone.clear()
         self.now = now_ms
         return self.commit
 
@@ -111,7 +111,7 @@ class Books:
         self.commit.count(1)
         if run.ready and run.state[0] == _RUNNING:
             self.eager[run.id] = None
-        if run.limited and event not in {StepEvent.SUSPENDED, StepEvent.WOKEN, StepEvent.LOST}:
+        if self.limits.used and event not in {StepEvent.SUSPENDED, StepEvent.WOKEN, StepEvent.LOST}:
             self._leave_slots(run, step)
         return True
 
@@ -243,13 +243,12 @@ class Books:
         return self.commit.effects >= self._most or self.commit.size >= MAX_SIZE
 
     def _leave_slots(self, run: PlanRun, step: int) -> None:
-        for name in self.limits_of(run, step):
-            slot = f"{run.id}/{step}"
-            if self.limits.leave(name, slot):
-                self.commit.slots[f"{name} {slot}"] = False
-                self.commit.count()
-                if self.limits.first(name) is not None:
-                    self.opened[name] = None
+        slot = f"{run.id}/{step}"
+        for name in self.limits.leave(slot):
+            self.commit.slots[f"{name} {slot}"] = False
+            self.commit.count()
+            if self.limits.first(name) is not None:
+                self.opened[name] = None
 
     def limits_of(self, run: PlanRun, step: int) -> tuple[str, ...]:
         """The names of the limits that a step is under."""
@@ -258,6 +257,13 @@ class Books:
         definition = run.steps[step]
         names = run.limited[definition.policy]
         return names if definition.node is None else tuple(name for name in names if name.startswith("action:"))
+
+    def leave_lines(self, run: PlanRun) -> None:
+        """It waits for no limit any more."""
+        for name in self.limits.waited_for():
+            if self.limits.waits(name, run.id):
+                self.leave_line(name, run.id)
+        run.blocked.clear()
 
     def leave_line(self, name: str, plan: str) -> None:
         self.limits.go(name, plan)

@@ -15,7 +15,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 
 from chargehand.plan.attempts import Attempts
-from chargehand.plan.books import CACHE, MAX_EFFECTS, Books
+from chargehand.plan.books import CACHE, LEFT_OVER, MAX_EFFECTS, Books
 from chargehand.plan.commit import Commit, Corpse, StateWrite
 from chargehand.plan.dispatch import Dispatch
 from chargehand.plan.ending import Ending
@@ -134,6 +134,12 @@ class Director:
         """True while there is something to do that the last commit had no room for."""
         return bool(self._books.eager or self._books.opened)
 
+    def wanted(self) -> set[str]:
+        """Plans that `decide` needs in memory beside those that are named: the next ones in line for a limit."""
+        lines = (self._books.limits.first(name) for name in self._books.opened)
+        self._books.asked = {plan for plan in lines if plan is not None and plan not in self._books.plans}
+        return self._books.asked
+
     def decide(
         self,
         events: Sequence[tuple[str, Event | None]],
@@ -151,7 +157,8 @@ class Director:
         has come; `now_ms` is Redis' TIME; `unreadable` are accepted plans that could not be loaded, with
         the reason; `owned` are, for each due check timer's plan, the steps that workers own, read so that
         every earlier event of theirs is handled by now; `repeats` are the records of the recurring plans
-        that are named. Corpses and timers are always dealt with; events until the commit is full.
+        that are named; every plan that is named or `wanted` is in memory, or is not there. Corpses and
+        timers are always dealt with; events until the commit is full.
         """
         books = self._books
         commit = books.begin(now_ms)
@@ -184,6 +191,7 @@ class Director:
             covered += 1
         self._dispatch.dispatch()
         self._settle()
+        books.asked = set()
         books.trim()
         return commit, covered
 
@@ -200,10 +208,11 @@ class Director:
         if kind in {"m", "b", "x"}:
             run = self._books.known(rest)
             if run is None:
-                self._books.gone.add(rest)
                 return
             if kind == "x":
                 self._ending.check(run, owned.get(rest))
+            elif run.plan_state is PlanState.REVERTING:
+                self._ending.go_on(run)
             elif run.plan_state in NOT_BEGUN:
                 self._opening.open(run) if kind == "m" else self._opening.miss(
                     run, "it was to start before, and had to wait"
@@ -217,11 +226,12 @@ class Director:
         for plan, run in self._books.touched.items():
             state = run.state[0]
             if state == _RUNNING:
-                if run.whole and not run.moving:
+                if run.ready and (plan in self._books.eager or not run.moving):
+                    # It found no room in this commit: a successor is to know.
+                    commit.timers[more_timer(plan)] = self._books.now + (LEFT_OVER if run.standing else 0)
+                elif run.whole and not run.moving:
                     if not run.left:
                         self._books.move_plan(run, PlanEvent.COMPLETED)
-                    elif run.ready:
-                        commit.timers[more_timer(plan)] = self._books.now
                     else:
                         # A sub-plan does not wait for a person: its parent step tells of it.
                         self._books.move_plan(run, PlanEvent.GIVEN_UP if run.definition.parent else PlanEvent.STALLED)
@@ -257,9 +267,8 @@ class Director:
             for plan in entered:
                 self._books.commit.timers[more_timer(plan)] = self._books.now
                 self._books.commit.count()
-        for name in list(run.blocked):
-            self._books.leave_line(name, run.id)
-        if run.marked and not run.orphaned:  # none of its entries is left anywhere
+        self._books.leave_lines(run)
+        if run.rest is not None and run.rest.marked and not run.rest.orphaned:  # none of its entries is left anywhere
             self._books.commit.stopped[run.id] = None
         self._books.eager.pop(run.id, None)
         self._books.forget(run.id)

@@ -8,7 +8,7 @@ from chargehand.plan.books import Books
 from chargehand.plan.ending import Ending
 from chargehand.plan.life import PlanState, StepEvent, StepState
 from chargehand.plan.run import PlanRun
-from chargehand.plan.timers import limit_timer, more_timer
+from chargehand.plan.timers import limit_timer
 
 __all__ = ["WINDOW", "Dispatch"]
 
@@ -40,9 +40,8 @@ class Dispatch:
                 if not undo.ready:
                     del self._books.eager[plan]
                 continue
-            limit = run.definition.limit
-            room = min(limit - run.count(StepState.SUSPENDED), WINDOW) if limit else WINDOW
-            while run.ready and run.standing < room and run.plan_state is PlanState.RUNNING:
+            most = _most(run)
+            while run.ready and run.standing < most and run.plan_state is PlanState.RUNNING:
                 if commit.pushed and self._books.full:
                     self._books.eager.move_to_end(plan)  # the next turn starts with the other plans
                     return
@@ -70,7 +69,8 @@ class Dispatch:
             ):
                 if name not in run.blocked:
                     run.blocked[name] = deque()
-                    self._wait(name, run.id)
+                    if not self._books.limits.waits(name, run.id):
+                        self._wait(name, run.id)
                 run.blocked[name].append(step)
                 if opens is not None and opens > self._books.now:
                     self._books.commit.timers[limit_timer(name)] = opens
@@ -98,14 +98,15 @@ class Dispatch:
                     self._books.commit.timers[limit_timer(name)] = opens
                 break
             run = self._books.plans.get(plan)
-            if run is None and plan not in self._books.gone:
-                self._books.commit.timers[more_timer(plan)] = (
-                    self._books.now
-                )  # loaded by the next turn, which goes on here
-                return
+            if run is None and plan not in self._books.asked:
+                return  # the next turn loads it, and goes on here
             waiting = (run.blocked.get(name) or run.ready) if run is not None else None
             if run is None or not waiting or run.plan_state is not PlanState.RUNNING:
                 self._books.leave_line(name, plan)
+                continue
+            if run.standing >= _most(run):  # it waits for its own steps first, and then at the end of the line
+                self._books.leave_line(name, plan)
+                run.begin(run.blocked.pop(name, ()))
                 continue
             step = waiting.popleft()
             if not run.blocked.get(name):
@@ -118,3 +119,9 @@ class Dispatch:
             self._queue(run, step, turn=name)
         if not self._books.full:
             self._books.opened.pop(name, None)
+
+
+def _most(run: PlanRun) -> int:
+    """How many of its steps may stand."""
+    limit = run.definition.limit
+    return min(limit - run.count(StepState.SUSPENDED), WINDOW) if limit else WINDOW

@@ -12,12 +12,12 @@ from collections.abc import Set
 import msgspec
 from msgspec import Raw
 
-from chargehand.plan.books import Books
+from chargehand.plan.books import LEFT_OVER, Books
 from chargehand.plan.life import PlanEvent, PlanState, StepEvent, StepState
 from chargehand.plan.run import More, PlanRun, StepRecord
 from chargehand.plan.timers import check_timer, more_timer
 from chargehand.plan.undo import Undo
-from chargehand.wire import Cancelled, Cascade, Failure, Halted, Reverted, child_id
+from chargehand.wire import HALTED, Cancelled, Cascade, Failure, Halted, Reverted, child_id
 
 __all__ = ["UNDO_WINDOW", "Ending", "told_to_cancel"]
 
@@ -40,7 +40,9 @@ class Ending:
         if run is None:
             return
         if run.plan_state is PlanState.CANCELLING and event.grace_ms < run.record.grace_ms:  # less patience than before
-            run.record.grace_ms = self._books.commit.stopped[run.id] = event.grace_ms
+            run.record.grace_ms = event.grace_ms
+            if run.record.marked:
+                self._books.commit.stopped[run.id] = event.grace_ms
             self._books.keep(run)
         elif self._books.move_plan(run, PlanEvent.CANCELLED):
             self._stop(run, event.grace_ms)
@@ -62,20 +64,18 @@ class Ending:
     def _stop(self, run: PlanRun, grace_ms: int) -> None:
         """Nothing new of it starts; what stands is ended."""
         run.record.grace_ms = grace_ms
-        self._books.keep(run)
         self._books.eager.pop(run.id, None)
         for step in run.in_state(StepState.RETRYING):
             self._books.move_step(run, step, StepEvent.CANCELLED)
-        for name in list(run.blocked):
-            self._books.leave_line(name, run.id)
-        run.blocked.clear()
+        self._books.leave_lines(run)
         if run.standing:
-            run.marked, run.orphaned = True, False
+            run.record.marked = True
             self._books.commit.stopped[run.id] = grace_ms
             self._books.commit.count(50)
             self._books.commit.timers[check_timer(run.id)] = self._books.now
         for step in run.in_state(StepState.SUSPENDED):
             self.cancel_suspended(run, step)
+        self._books.keep(run)
 
     def cancel_suspended(self, run: PlanRun, step: int, *, told: bool = False) -> None:
         more = run.kept(step).more or More()
@@ -92,12 +92,12 @@ class Ending:
         self._books.tell(Cascade(run.id, step, more.generation, 0, count, grace_ms))
 
     def cascade(self, event: Cascade) -> None:
-        """Cancel (grace below 0: halt) some of a step's sub-plans, and have the next ones cancelled."""
+        """Cancel (or halt) some of a step's sub-plans, and have the next ones cancelled."""
         until = min(event.first + CASCADE, event.end)
         for number in range(event.first, until):
             child = child_id(event.plan, event.step, number, event.generation)
             by = f"plan {event.plan}"
-            self._books.tell(Cancelled(child, event.grace_ms, by) if event.grace_ms >= 0 else Halted(child, by))
+            self._books.tell(Cancelled(child, event.grace_ms, by) if event.grace_ms != HALTED else Halted(child, by))
         if until < event.end:
             self._books.tell(msgspec.structs.replace(event, first=until))
 
@@ -108,7 +108,8 @@ class Ending:
         if owned is not None:
             for step in run.in_state(StepState.STANDING):
                 if step not in owned and not told_to_cancel(run, step):
-                    run.orphaned = True
+                    run.record.orphaned = True
+                    self._books.keep(run)
                     self._books.move_step(run, step, StepEvent.CANCELLED)
         if run.standing:
             self._books.commit.timers[check_timer(run.id)] = self._books.now + CHECK_AGAIN
@@ -122,15 +123,15 @@ class Ending:
             return
         self._books.history(run, "asked", "halt", event.by)
         if stands:
-            run.orphaned = True
+            run.record.orphaned = True
             self._books.commit.count(50)
-            self._books.commit.stopped[run.id] = 0
+            self._books.commit.stopped[run.id] = HALTED
         for step in run.in_state(
             StepState.STANDING, StepState.UNDOING, StepState.SUSPENDED, StepState.RETRYING, StepState.UNDO_RETRYING
         ):
             more = run.kept(step).more
             if more is not None and more.total:
-                self.cancel_children(run, step, more.end, -1)
+                self.cancel_children(run, step, more.end, HALTED)
             self._books.move_step(run, step, StepEvent.CANCELLED)
 
     def undone(self, run: PlanRun, step: int) -> None:
@@ -139,17 +140,26 @@ class Ending:
         if undo.ready:
             self._books.eager[run.id] = None
 
-    def settle_revert(self, run: PlanRun) -> None:
+    def go_on(self, run: PlanRun) -> None:
+        """Of a plan that is being reverted: see what can be undone now, once nothing of it stands any more."""
         if run.moving:
             return
         undo = self._books.undos.get(run.id)
         if undo is None:
             undo = self._books.undos[run.id] = Undo(run)
+        if undo.ready and run.count(StepState.UNDOING) < UNDO_WINDOW:
+            self._books.eager[run.id] = None
+
+    def settle_revert(self, run: PlanRun) -> None:
+        self.go_on(run)
+        undo = self._books.undos.get(run.id)
+        if undo is None:
+            return
+        undoing = run.count(StepState.UNDOING)
         if undo.ready:
-            if run.count(StepState.UNDOING) < UNDO_WINDOW and run.id not in self._books.eager:
-                self._books.eager[run.id] = None
-                self._books.commit.timers[more_timer(run.id)] = self._books.now
-        elif not run.count(StepState.UNDOING) and not run.count(StepState.UNDO_RETRYING):
+            if run.id in self._books.eager:  # it found no room in this commit: a successor is to know
+                self._books.commit.timers[more_timer(run.id)] = self._books.now + (LEFT_OVER if undoing else 0)
+        elif not undoing and not run.count(StepState.UNDO_RETRYING):
             spoiled = run.in_state(StepState.SPOILED)
             if not spoiled:
                 self._books.move_plan(run, PlanEvent.COMPLETED)

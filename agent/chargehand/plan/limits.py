@@ -37,16 +37,17 @@ class Limits:
         waiting: Iterable[tuple[str, int]] = (),
         rates: Mapping[str, float] | None = None,
     ) -> None:
+        self._fixed = frozenset(fixed or {})
         self._limits: dict[str, Limit] = dict(fixed or {})
         self._slots: dict[str, set[str]] = {}
+        self._names: dict[str, list[str]] = {}  # a step: the limits of which it has a slot
         self._waiting: dict[str, OrderedDict[str, None]] = {}
         self._rates: dict[str, float] = dict(rates or {})
         self._ticket = 0
         for slot in slots:
-            name, step = slot.split(" ", 1)
-            self._slots.setdefault(name, set()).add(step)
+            self._hold(*slot.rsplit(" ", 1))
         for member, ticket in waiting:
-            name, plan = member.split(" ", 1)
+            name, plan = member.rsplit(" ", 1)
             self._waiting.setdefault(name, OrderedDict())[plan] = None
             self._ticket = max(self._ticket, ticket)
 
@@ -67,9 +68,10 @@ class Limits:
         action = f"action:{policy.action}"
         if policy.limit or policy.rate[0]:
             self._limits[action] = Limit(policy.limit, *policy.rate)
-        if action in self._limits:
             found.append(action)
-        if f"queue:{policy.queue}" in self._limits:
+        elif action in self._fixed:
+            found.append(action)
+        if f"queue:{policy.queue}" in self._fixed:
             found.append(f"queue:{policy.queue}")
         return tuple(found)
 
@@ -90,22 +92,31 @@ class Limits:
 
     def take(self, name: str, step: str, now_ms: int) -> float | None:
         """Take a slot. Returns what its rate stands at then, if it has one."""
-        self._slots.setdefault(name, set()).add(step)
+        self._hold(name, step)
         limit = self._limits.get(name)
         if limit is None or not limit.times:
             return None
         rate = self._rates[name] = max(self._rates.get(name, 0.0), now_ms) + limit.per_ms / limit.times
         return rate
 
-    def leave(self, name: str, step: str) -> bool:
-        """Give a slot back. False: it had none."""
-        slots = self._slots.get(name)
-        if slots is None or step not in slots:
-            return False
-        slots.discard(step)
-        if not slots:
-            del self._slots[name]
-        return True
+    def _hold(self, name: str, step: str) -> None:
+        self._slots.setdefault(name, set()).add(step)
+        self._names.setdefault(step, []).append(name)
+
+    def leave(self, step: str) -> list[str]:
+        """Give a step's slots back, whatever limits they are of. The names of those."""
+        names = self._names.pop(step, [])
+        for name in names:
+            slots = self._slots[name]
+            slots.discard(step)
+            if not slots:
+                del self._slots[name]
+        return names
+
+    @property
+    def used(self) -> bool:
+        """True when any step has a slot."""
+        return bool(self._names)
 
     # -- waiting ----------------------------------------------------------------------------------
 
@@ -124,6 +135,9 @@ class Limits:
             line.pop(plan, None)
             if not line:
                 del self._waiting[name]
+
+    def waits(self, name: str, plan: str) -> bool:
+        return plan in self._waiting.get(name, ())
 
     def first(self, name: str) -> str | None:
         """The plan whose turn it is."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 
-from chargehand.wire import Lock
+from chargehand.wire import Definition, Lock
 
 __all__ = ["Locks", "lock_member", "read_member"]
 
@@ -89,10 +89,13 @@ class Locks:
         """True when it holds all that it asked for."""
         return all(plan in self._lines[lock.name].holders for lock in self._asked.get(plan, ()))
 
-    def beyond(self, plan: str, locks: Sequence[Lock]) -> list[Lock]:
-        """Those that a plan must ask for: what the plan that started it (or that one's) holds, it has already."""
-        above = [plan[:at] for at, letter in enumerate(plan) if letter == "."]
-        return [lock for lock in locks if not any(self._is_held(lock.name, one) for one in above)]
+    def beyond(self, plan: str, definition: Definition) -> list[Lock]:
+        """Those that a plan must ask for, each once: what the plan that started it (or that one's) holds, it has."""
+        locks = {lock.name: lock for lock in reversed(definition.locks)}
+        if definition.parent is not None:
+            for above in (plan[:at] for at, letter in enumerate(plan) if letter == "."):
+                locks = {name: lock for name, lock in locks.items() if not self._is_held(name, above)}
+        return list(locks.values())
 
     def _is_held(self, name: str, plan: str) -> bool:
         line = self._lines.get(name)

@@ -30,19 +30,23 @@ class Opening:
         if event.plan in self._books.plans or event.plan in self._books.commit.created:
             return  # submitted twice is one plan
         commit = self._books.commit
+        parent = None
         try:
             definition = _definition_decoder.decode(event.definition)
+            parent = definition.parent
             run = PlanRun(event.plan, definition)
-            run.orphaned = False
             if not definition.parts:
                 run.extend(definition.steps)
                 if not run.whole:
                     raise DefinitionError(f"{len(run.steps)} steps, but {run.total} announced")
+            _check_hooks(definition)
             if definition.after:
                 self._follow(run)
         except (msgspec.MsgspecError, DefinitionError) as error:
             commit.created[event.plan] = bytes([PlanState.REJECTED])
             self._books.refuse(event.plan, str(error))
+            if parent is not None:
+                self._books.tell(Ended(*parent, event.plan, chr(PlanState.REJECTED)))
             return
         for index in (f"action:{definition.label}", *(f"labelled:{label}" for label in definition.labels)):
             commit.labelled.setdefault(index, []).append((submitted_ms, run.id))
@@ -54,7 +58,7 @@ class Opening:
             run.set_plan(PlanState.SCHEDULED)
             commit.move(run.id, "", chr(PlanState.SCHEDULED), self._books.now)
             if definition.start_before_ms:
-                commit.timers[late_timer(run.id)] = definition.start_before_ms
+                commit.timers[late_timer(run.id)] = definition.start_before_ms + 1
             self._books.accepting = True
             self.open(run)
             self._books.accepting = False
@@ -100,7 +104,7 @@ class Opening:
             return
         if definition.locks:
             if run.id not in self._books.locks:
-                locks = self._books.locks.beyond(run.id, definition.locks)
+                locks = self._books.locks.beyond(run.id, definition)
                 if definition.busy == "reject" and not self._books.locks.free(locks):
                     self.miss(run, f"another plan holds {', '.join(repr(lock.name) for lock in definition.locks)}")
                     return
@@ -134,6 +138,14 @@ class Opening:
             self.miss(run, _not_after(event.other, PlanState(ord(event.state))))
         elif run.plan_state in NOT_BEGUN:
             self.open(run)
+
+
+def _check_hooks(definition: Definition) -> None:
+    for number, hook in enumerate(definition.hooks):
+        if not 0 <= hook.policy < len(definition.policies):
+            raise DefinitionError(f"hook {number} uses policy {hook.policy}, but there are {len(definition.policies)}")
+        if not bytes(hook.input).lstrip().startswith(b"{"):
+            raise DefinitionError(f"the input of hook {number} is to be an object")
 
 
 def _not_after(plan: str, state: PlanState) -> str:

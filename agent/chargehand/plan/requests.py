@@ -7,7 +7,7 @@ import msgspec
 from chargehand.plan.books import Books
 from chargehand.plan.life import PlanEvent, PlanState, StepEvent, StepState
 from chargehand.plan.run import More, PlanRun, StepRecord
-from chargehand.wire import Resumed, Retried, Sent, Skipped
+from chargehand.wire import SYSTEM_EVENTS, Resumed, Retried, Sent, Skipped
 
 __all__ = ["Requests"]
 
@@ -68,7 +68,7 @@ class Requests:
 
     def send(self, event: Sent) -> None:
         run = self._books.known(event.plan)
-        if run is None or not 0 <= event.step < run.total:
+        if run is None or not 0 <= event.step < run.total or event.name in SYSTEM_EVENTS:
             return
         state = run.state[event.step + 1]
         if state == StepState.SUSPENDED:

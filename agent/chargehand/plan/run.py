@@ -63,6 +63,8 @@ class PlanRecord(Struct, array_like=True, omit_defaults=True):
     awaits: list[str] = []  # plans that have not ended, and that this one starts after
     followers: list[str] = []  # plans that start after this one
     grace_ms: int = 0  # of a plan that is being cancelled or reverted
+    marked: bool = False  # workers were told that it is being ended
+    orphaned: bool = False  # entries of steps that were given up may stand on queues
 
 
 class _Group:
@@ -99,8 +101,6 @@ class PlanRun:
         "id",
         "left",
         "limited",
-        "marked",
-        "orphaned",
         "policies",
         "ready",
         "records",
@@ -130,8 +130,6 @@ class PlanRun:
         self.blocked: dict[str, deque[int]] = {}  # a limit's name -> steps that are ready but for it
         self.limited: list[tuple[str, ...]] = []  # a policy: the limits it is under; empty: none is under any
         self.counts: dict[int, int] = {}  # steps in each state but WAITING
-        self.marked = False  # it is being ended, and workers were told
-        self.orphaned = False  # entries of steps that were given up may stand on queues
         self.left = definition.total
         self.dirty: set[int] = _NONE  # positions of `state` not yet committed
         self.touched: set[int] = _NONE  # steps whose record is not yet committed
@@ -158,7 +156,7 @@ class PlanRun:
             now = state[index + 1]
             if now == StepState.WAITING:
                 if not self.waiting[index]:
-                    self._begin(index)
+                    self.begin((index,))
                 continue
             if now not in _STATES:
                 raise DefinitionError(f"step {index} has the unknown state {now!r}")
@@ -282,14 +280,14 @@ class PlanRun:
             self.left -= 1
             self._release(step)
         elif after == _WAITING:  # a new attempt: everything it depends on has finished
-            self._begin(step)
+            self.begin((step,))
         return True
 
-    def _begin(self, step: int) -> None:
-        """It can be queued."""
+    def begin(self, steps: Iterable[int]) -> None:
+        """They can be queued."""
         if self.ready is _NONE_READY:
             self.ready = deque()
-        self.ready.append(step)
+        self.ready.extend(steps)
 
     def _release(self, step: int) -> None:
         for dependent in self.edges.pop(step, ()):
@@ -304,4 +302,4 @@ class PlanRun:
     def _satisfy(self, step: int) -> None:
         self.waiting[step] -= 1
         if not self.waiting[step]:
-            self._begin(step)
+            self.begin((step,))

@@ -20,7 +20,8 @@ class Keys:
     beats     sorted set: incarnation -> its last heartbeat, ms of Redis' TIME
     load      hash: `record`, how busy the executor is, JSON; `at`, ms of Redis' TIME: about once a second
     strange   list: events that this version cannot read, kept for people (the last 1,000)
-    stopped   hash: plan that is being ended -> how long what runs of it may go on, ms; its queued steps are dropped
+    stopped   hash: plan that is being ended -> how long what runs of it may go on, ms; its queued steps are dropped.
+              -1: it has been halted, and so has what undoes it
     locks     sorted set: `PLAN MOST LOCK` (`MOST` holders at once; 0: shared) -> in which order they asked; who
               comes first as far as the lock allows holds it, the others wait
     slots     set: `LIMIT PLAN/STEP`, the steps that stand under a limit (`action:NAME`, `queue:NAME`)

@@ -20,7 +20,7 @@ from chargehand.store.keys import Keys
 from chargehand.store.membership import BEAT_EVERY, Gone, Member, NodeNameTaken, beat, leave, register
 from chargehand.store.rights import check_rights
 from chargehand.store.work import owned_entries
-from chargehand.wire import read_key
+from chargehand.wire import HALTED, read_key
 from chargehand.worker.crew import Standing
 from chargehand.worker.finisher import Finisher
 from chargehand.worker.hand import Hand, Held
@@ -172,10 +172,10 @@ class Heart:
 
     def _cancel(self, held: Held, grace_ms: int) -> None:
         """Its plan is being ended."""
-        if held.entry.despite:
-            if grace_ms:
-                return
-            grace_ms = _LAST_GRACE
+        if held.entry.despite and grace_ms != HALTED:
+            return
+        if grace_ms == HALTED:
+            grace_ms = _LAST_GRACE if held.entry.despite else 0
         if held.cancel(grace_ms):
             log.info("cancelled: %s has %g s to end", held.entry.key, grace_ms / 1000)
             if self._hand.withdraw(held):

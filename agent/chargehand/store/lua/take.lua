@@ -1,5 +1,5 @@
 -- Take steps: each leaves its queue and is owned by the caller in the same move.
--- Entries of plans that are being ended are dropped, but for those marked '~'.
+-- Entries of plans that are being ended are dropped, but for those marked '~' of plans that are not halted (-1).
 -- KEYS  1 members  2 own  3 stopped  4.. for each queue, in the caller's order: queue, alone, bell
 -- ARGV  1 incarnation  2 most to start at once  3 most to prefetch beyond that  4 '1' when the caller has nothing in hand
 -- Reply {'OK', step entries...: index of the queue (from 0), entry, ...} or {'GONE'} or {'ALONE'} (a step that runs
@@ -12,8 +12,8 @@ local taken = {'OK'}
 local stops = redis.call('EXISTS', KEYS[3]) == 1
 local function own(queue, entry)
   local mark, key = string.match(entry, '^([~!]*)(%S+)')
-  if stops and string.byte(entry, 1) ~= 126 -- '~'
-    and redis.call('HEXISTS', KEYS[3], string.match(key, '^(.*)/%d+/%d+$')) == 1 then
+  local grace = stops and redis.call('HGET', KEYS[3], string.match(key, '^(.*)/%d+/%d+$'))
+  if grace and (grace == '-1' or string.byte(entry, 1) ~= 126) then -- '~'
     return false
   end
   redis.call('HSET', KEYS[2], key, entry)
