@@ -177,4 +177,6 @@ def _at(executors: Executors, name: str) -> Client:
 def _next(view: RecurringView) -> str:
     if view.paused:
         return "paused"
+    if view.problem:
+        return f"does not run: {view.problem}"
     return time_of_day(view.next_ms) if view.next_ms else "none: it has ended"

@@ -30,7 +30,8 @@ class RecurringView(Struct, omit_defaults=True):
     set_ms: int = 0
     last_ms: int = 0  # the latest time that was dealt with, run or not
     next_ms: int = 0  # 0: there is no further one
-    last_plan: str = ""  # of that time, if it ran
+    last_plan: str = ""  # of the latest run
+    problem: str = ""  # why it does not run
 
 
 def read_recurring(line: Line, keys: Keys, name: str | None = None) -> list[RecurringView]:
@@ -51,7 +52,8 @@ def _view(record: bytes) -> RecurringView:
         repeat.set_ms,
         repeat.last_ms,
         repeat.next_ms,
-        repeat.plan_id(repeat.last_ms) if repeat.runs else "",
+        repeat.plan_id(repeat.ran_ms) if repeat.ran_ms else "",
+        repeat.problem,
     )
 
 
