@@ -19,9 +19,9 @@ from chargehand.config.load import load
 from chargehand.plan.life import PlanState
 from chargehand.registry import load_actions
 from chargehand.store.keys import Keys
-from chargehand.store.lease import report_death
 from chargehand.store.plans import PlanView, ResultView
 from support.faults import counted_once, lines_of, nothing_left
+from support.orchestrators import Orchestrators
 from support.programs import Program, until, write_config
 from support.server import Server
 
@@ -61,36 +61,9 @@ threads = 1
 """
 
 
-class Orchestrators:
-    """Two, with the test as the agent of both."""
-
-    def __init__(self, start: Start, server: Server) -> None:
-        self._start = start
-        self._server = server
-        self._count = 0
-        self.active = self._another("active")
-        self._passive = self._another("passive")
-
-    def _another(self, role: str) -> Program:
-        self._count += 1
-        made = self._start("orchestrator", node=f"node-{self._count}", extra=COMMANDS)
-        made.role(role)
-        return made
-
-    def kill_active(self) -> None:
-        """Its death is reported; the other one is active when this returns, and a new one stands by."""
-        line = self._server.line()
-        self.active.kill()
-        assert report_death(line, KEYS, self.active.incarnation), "it held the lease"
-        line.close()
-        self.active = self._passive
-        self.active.role("active")
-        self._passive = self._another("passive")
-
-
 @pytest.fixture
 def orchestrators(start_program: Start, server: Server) -> Orchestrators:
-    return Orchestrators(start_program, server)
+    return Orchestrators(start_program, server, COMMANDS)
 
 
 @pytest.fixture

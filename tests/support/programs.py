@@ -39,7 +39,7 @@ url = "{url}"
 lease = {{ {lease or 'ttl = "2s", renew = "400ms"'} }}
 [actions]
 path = ["{ACTIONS}"]
-modules = ["site_actions", "lasting_actions"]
+modules = ["site_actions", "lasting_actions", "counted_actions"]
 [agent]
 state_dir = "{directory}/{node}.state"
 runtime_dir = "{directory}/{node}.run"
