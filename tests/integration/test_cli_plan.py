@@ -65,10 +65,9 @@ def test_cancel_several(running: Program, client: Client, chargehand: Chargehand
     """Those that cannot be cancelled are told, each with its reason; the others are cancelled all the same."""
     over = submit(client, "nothing")
     client.wait(over, 20)
-    one = submit(client, "stops_when_asked", path=str(place / "one"))
-    two = submit(client, "stops_by_force", path=str(place / "two"))
+    one, two = (submit(client, "stops_when_asked", path=str(place / name)) for name in ("one", "two"))
     until("both run", lambda: (place / "one").exists() and (place / "two").exists())
-    done = chargehand("plan", "cancel", "--grace", "1s", one, over, two, "nope")
+    done = chargehand("plan", "cancel", "--grace", "1m", one, over, two, "nope")
     assert done.returncode == 1
     assert done.stdout == f"{one} is being cancelled\n{two} is being cancelled\n"
     assert done.stderr == (
@@ -77,10 +76,21 @@ def test_cancel_several(running: Program, client: Client, chargehand: Chargehand
     )
     done = chargehand("plan", "wait", one, two)
     assert (done.returncode, done.stdout) == (1, f"{one} cancelled\n{two} cancelled\n")
-    assert (place / "one").read_text() == "started\nasked\n"
-    assert (place / "two").read_text() == "started\nended\n"
+    assert (place / "one").read_text() == (place / "two").read_text() == "started\nasked\n"
     again = chargehand("plan", "cancel", one)
     assert again.stderr == f"chargehand: plan {one} is cancelled: only a plan that is under way can be cancelled\n"
+
+
+def test_a_second_cancel_with_less_patience(
+    running: Program, client: Client, chargehand: Chargehand, place: Path
+) -> None:
+    name = submit(client, "stops_by_force", path=str(place / "lines"))
+    until("it runs", (place / "lines").exists)
+    assert chargehand("plan", "cancel", "--grace", "1h", name).returncode == 0
+    until("it is told", lambda: state(client, name) == "cancelling")
+    assert chargehand("plan", "cancel", "--grace", "100ms", name).returncode == 0
+    assert client.wait(name, 30) is PlanState.CANCELLED
+    assert (place / "lines").read_text() == "started\nended\n"
 
 
 def test_halt(running: Program, client: Client, chargehand: Chargehand, place: Path) -> None:
