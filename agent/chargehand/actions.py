@@ -26,6 +26,7 @@ from chargehand.context import (
     StepContext,
     SubPlansFailed,
     Unretriable,
+    call_as,
     current_step,
     running_as,
 )
@@ -151,12 +152,11 @@ class Action(Generic[P, R]):
         code = self._code(inputs, context)
         if self.awaits(context):
             return _in_task(code, context)
-        with running_as(context):
-            return context.returned(code())
+        return context.returned(call_as(context, code))
 
     def _code(self, inputs: dict[str, Any], context: StepContext) -> Callable[[], Any]:
         context.inputs = arguments = self.run_signature.typed(inputs)
-        if context.children is not None:
+        if context.event is not None and context.children is not None:
             return partial(_children_ended, context)
         return partial(self._call, **arguments)
 

@@ -6,7 +6,7 @@ The worker makes the context of an attempt and stands behind it as its `Services
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -112,6 +112,7 @@ class Spawn:
 
 
 A = TypeVar("A", Suspend, Spawn)
+T = TypeVar("T")
 
 
 class Services(Protocol):
@@ -250,6 +251,15 @@ _current: ContextVar[StepContext] = ContextVar("chargehand_step")
 def current_step() -> StepContext:
     """The step that the calling code runs in. Raises `LookupError` outside of one."""
     return _current.get()
+
+
+def call_as(context: StepContext, code: Callable[[], T]) -> T:
+    """What `code` gives, called with `current_step()` being this one."""
+    token = _current.set(context)
+    try:
+        return code()
+    finally:
+        _current.reset(token)
 
 
 @contextmanager

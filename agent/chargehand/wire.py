@@ -407,12 +407,11 @@ def write_entry(
 def read_entry(raw: bytes) -> Entry:
     head, _, body = raw.partition(b" ")
     parts = _body_decoder.decode(body)
-    return Entry(
-        key=head.decode().lstrip("~!"),
-        action=_name_decoder.decode(parts[0]),
-        input=parts[1],
-        extra=_extra_decoder.decode(parts[2]) if len(parts) > 2 else _no_extra,
-        suspect=b"!" in head[:2],
-        despite=head.startswith(b"~"),
-        raw=raw,
-    )
+    extra = _extra_decoder.decode(parts[2]) if len(parts) > 2 else _no_extra
+    key, suspect, despite = head.decode(), False, False
+    if key[0] in "~!":
+        despite = key[0] == "~"
+        key = key.removeprefix("~")
+        suspect = key[0] == "!"
+        key = key.removeprefix("!")
+    return Entry(key, _name_decoder.decode(parts[0]), parts[1], extra, suspect, despite, raw)

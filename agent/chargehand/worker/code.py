@@ -8,22 +8,23 @@ import ctypes
 import threading
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from chargehand.context import Cancelled
 from chargehand.worker.ending import Ended, Ending
 
 __all__ = ["run_async", "run_here"]
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def run_here(ending: Ending, code: Callable[[], T]) -> T:
-    """Raises what the code raises, and `Ended`. Code that is asked to end looks for that by itself."""
+def run_here(ending: Ending, code: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call it on this thread; if asked to end, it looks for that by itself. Raises what it raises, and `Ended`."""
     thread = threading.get_ident()
     ending.by(lambda: _interrupt(thread, Ended))
     try:
-        return code()
+        return code(*args, **kwargs)
     finally:
         ending.by(None)
         if ending.kind:

@@ -14,10 +14,13 @@ from chargehand.wire import Result
 __all__ = ["output_of", "resolve"]
 
 
+_inputs_decoder = msgspec.json.Decoder(dict[str, Any])
+
+
 def resolve(given: Raw, fetch: Callable[[list[int]], list[bytes | None]]) -> dict[str, Any]:
     """Raises `BadInput` for an output that is not there."""
-    inputs: dict[str, Any] = msgspec.json.decode(given)
-    if b'"$ref' not in bytes(given):
+    inputs: dict[str, Any] = _inputs_decoder.decode(given)
+    if not inputs or b'"$ref' not in bytes(given):
         return inputs
     wanted: set[int] = set()
     _walk(inputs, lambda steps, _: wanted.update(steps))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 from msgspec import Raw
@@ -73,11 +73,8 @@ class _TooLarge(Exception):
     """What a step gives is larger than an output may be."""
 
 
-class _Outcome(NamedTuple):
-    failure: Failure | None = None
-    value: Raw | None = None  # what is kept
-    field: str = ""  # of the plan's outputs, where
-    suspended: Suspension | None = None
+#: Why it failed; or what is kept, in which field of the plan's outputs, and for what the step waits.
+_Outcome = tuple[Failure | None, Raw | None, str, Suspension | None]
 
 
 class _Attempt:
@@ -107,24 +104,21 @@ class _Attempt:
         self._brood: Brood | None = None
 
     def run(self) -> Finish:
-        outcome = self._outcome()
-        failure, value = outcome.failure, outcome.value
-        if failure is not None and self._held.cancelled and failure.kind != "cancelled":
-            message = f"cancelled: {failure.kind}: {failure.message}"
-            failure = replace(failure, kind="cancelled", message=message, final=True)
-        result = None
-        if value is not None:
+        failure, value, field, suspended = self._outcome()
+        result, children, gone = None, 0, ""
+        if failure is None:
+            assert value is not None
             result = Result(self._attempt, self._incarnation, self._shop.node, self._started_ms, _now_ms(), value)
-        children = self._brood.end if failure is not None and self._brood is not None else 0
-        return Finish(
-            self._plan,
-            self._held.entry.key,
-            outcome.field,
-            result,
-            Finished(self._plan, self._step, self._attempt, failure, outcome.suspended, children),
-            gone=saved_field(self._step) if self._extra.saved and failure is None and not outcome.suspended else "",
-            report=self._services.close(),
-        )
+            if self._extra.saved and suspended is None:
+                gone = saved_field(self._step)
+        else:
+            if self._held.cancelled and failure.kind != "cancelled":
+                message = f"cancelled: {failure.kind}: {failure.message}"
+                failure = replace(failure, kind="cancelled", message=message, final=True)
+            if self._brood is not None:
+                children = self._brood.end
+        event = Finished(self._plan, self._step, self._attempt, failure, suspended, children)
+        return Finish(self._plan, self._held.entry.key, field, result, event, gone, self._services.close())
 
     @property
     def _started_ms(self) -> int:
@@ -180,18 +174,18 @@ class _Attempt:
             started_ms=self._started_ms,
             ended_ms=_now_ms(),
         )
-        return _Outcome(failure)
+        return failure, None, "", None
 
     def _kept(self, value: Any) -> _Outcome:
         """What Redis keeps of what the code gave."""
         if isinstance(value, Suspend):
             suspension = Suspension(value.wake_ms, value.event)
-            return _Outcome(None, _encoded(value.saved, "what it saves"), saved_field(self._step), suspension)
+            return None, _encoded(value.saved, "what it saves"), saved_field(self._step), suspension
         if isinstance(value, Brood):
             suspension = Suspension(children=value.started, end=value.end)
-            return _Outcome(None, _encoded(value.record, ""), spawned_field(self._step), suspension)
+            return None, _encoded(value.record, ""), spawned_field(self._step), suspension
         field = reverted_field(self._step) if self._extra.output else str(self._step)
-        return _Outcome(None, _encoded(value, "the output"), field)
+        return None, _encoded(value, "the output"), field, None
 
     # -- the code ---------------------------------------------------------------------------------
 
@@ -206,23 +200,30 @@ class _Attempt:
             return self._run_command(command, inputs)
         if extra.output and action.takes_output:
             inputs["output"] = output_of(self._shop.fetch(self._plan, [self._step])[0])
-        context = self._context(self._event(), self._saved())
+        event = self._event() if extra.event is not None else None
+        context = self._context(event, self._saved() if extra.saved else None)
         value = self._call(action, inputs, context)
-        if isinstance(value, Spawn):
-            value = self._spawn(value, context)
-            if isinstance(value, Children):  # nothing was to be started, so it goes on at once
-                value = self._call(action, inputs, self._context(Event("children", value), context.saved))
-                if isinstance(value, Spawn):
-                    raise Misused(
-                        "told that all its sub-plans have ended, for there were none, it gave spawn(...) again"
-                    )
-        if isinstance(value, Suspend | Brood) and extra.output:
+        return self._set_aside(value, action, inputs, context) if isinstance(value, Suspend | Spawn) else value
+
+    def _set_aside(
+        self, value: Suspend | Spawn, action: Action[..., Any], inputs: dict[str, Any], context: StepContext
+    ) -> Any:
+        """The step waits for an event, or for the sub-plans that are started now."""
+        if self._extra.output:
             raise Misused(f"{action.name!r} undoes a step, in one go: it cannot suspend or start sub-plans")
+        if isinstance(value, Suspend):
+            return value
+        brood = self._spawn(value, context)
+        if brood.started:
+            return brood
+        self._services.spawned = brood.record  # all have ended, for there are none: it goes on at once
+        ended = Event("children", Children(brood.skipped, brood.skipped, 0))
+        value = self._call(action, inputs, self._context(ended, context.saved))
+        if isinstance(value, Spawn):
+            raise Misused("told that all its sub-plans have ended, for there were none, it gave spawn(...) again")
         return value
 
-    def _spawn(self, spawn: Spawn, context: StepContext) -> Brood | Children:
-        """Start its sub-plans; how they have ended, when there are none to start."""
-
+    def _spawn(self, spawn: Spawn, context: StepContext) -> Brood:
         def run_code(code: Callable[[], Any]) -> Any:
             with running_as(context):
                 return run_here(self._ending, code)
@@ -236,10 +237,7 @@ class _Attempt:
             run_code=run_code,
         )
         brood.start()
-        if brood.started:
-            return brood
-        self._services.spawned = brood.record
-        return Children(brood.skipped, brood.skipped, 0)
+        return brood
 
     def _run_command(self, command: CommandAction, inputs: dict[str, Any]) -> dict[str, Any]:
         variables = {
@@ -250,21 +248,18 @@ class _Attempt:
         }
         return self._shop.run_command(command, inputs, variables, self._ending, self._services.reports.write)
 
-    def _event(self) -> Event | None:
+    def _event(self) -> Event:
+        """Why the step goes on."""
         extra = self._extra
-        if extra.children is not None:
-            # Those that had succeeded before this try of the step count too.
-            self._services.spawned = spawned = self._services.read_spawned(self._shop.fetch)
-            total, succeeded, failed = extra.children
-            skipped = spawned.skipped if spawned is not None else 0
-            return Event("children", Children(total + skipped, succeeded + skipped, failed))
-        if extra.event is not None:
+        assert extra.event is not None
+        if extra.children is None:
             return Event(extra.event[0], msgspec.json.decode(extra.event[1]))
-        return None
+        self._services.spawned = spawned = self._services.read_spawned(self._shop.fetch)
+        total, succeeded, failed = extra.children
+        skipped = spawned.skipped if spawned is not None else 0  # they had succeeded before this try of the step
+        return Event("children", Children(total + skipped, succeeded + skipped, failed))
 
     def _saved(self) -> Any:
-        if not self._extra.saved:
-            return None
         return output_of(self._shop.fetch(self._plan, [saved_field(self._step)])[0])
 
     def _context(self, event: Event | None, saved: Any) -> StepContext:
@@ -285,7 +280,7 @@ class _Attempt:
     def _call(self, action: Action[..., Any], inputs: dict[str, Any], context: StepContext) -> Any:
         if action.awaits(context):
             return run_async(self._ending, action.run(inputs, context), self._shop.loop)
-        return run_here(self._ending, lambda: action.run(inputs, context))
+        return run_here(self._ending, action.run, inputs, context)
 
 
 def _encoded(value: Any, what: str) -> Raw:
