@@ -274,6 +274,18 @@ def test_scheduled(running: Program, client: Client, chargehand: Chargehand) -> 
     assert '\'soon\' is no time: write how long from now ("2h", "30m"), or "2026-11-24T10:00"' in wrong.stderr
 
 
+def test_a_scheduled_action_plans_on_a_worker(running: Program, client: Client, chargehand: Chargehand) -> None:
+    """When it starts, as a sub-plan of the step that planned."""
+    done = chargehand("submit", "fan_out", "width=3", "--in", "500ms", "--wait")
+    assert done.returncode == 0, done.stdout
+    name = done.stdout.split()[0]
+    view = client.read(name)
+    assert view is not None
+    assert [step.action for step in view.steps] == ["fan_out:plan"]
+    (child,) = client.children(name, 0).plans
+    assert (child.label, child.state, child.total) == ("fan_out", "succeeded", 4)
+
+
 def test_after_another_plan(running: Program, client: Client, chargehand: Chargehand, place: Path) -> None:
     first = submit(client, "held", path=str(place / "l"), text="x", gate=str(place / "gate"))
     second = chargehand("submit", "nothing", "--after", first).stdout.strip()
