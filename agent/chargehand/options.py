@@ -161,9 +161,7 @@ def _read_retry(retry: Retry | None, where: str) -> Retry:
     for option, classes in (("on", retry.on or ()), ("unless", retry.unless)):
         for one in classes if isinstance(classes, tuple) else (classes,):
             if not (isinstance(one, type) and issubclass(one, BaseException)):
-                raise ActionError(
-                    f"{where}: Retry({option}=...) takes a class of exceptions or a tuple of them, not {one!r}"
-                )
+                raise ActionError(f"{where}: Retry({option}=...) takes exception classes, not {one!r}")
     return retry
 
 
@@ -171,8 +169,8 @@ def _read_rate(rate: str | None, where: str) -> tuple[int, int]:
     if rate is None:
         return (0, 0)
     try:
-        return parse_rate(rate)
-    except (TypeError, ValueError) as error:
+        return parse_rate(str(rate))
+    except ValueError as error:
         raise ActionError(f"{where}: rate: {error}") from error
 
 

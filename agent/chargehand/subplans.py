@@ -45,7 +45,7 @@ def child_definition(
         definition,
         parent=(context.plan, context.step),
         locks=locks,
-        busy="wait" if spawn.held else definition.busy,
+        busy="wait" if spawn.held or spawn.limit else definition.busy,
         start_at_ms=start_at_ms,
     )
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
 
-from chargehand import Plan, action
+from chargehand import Lock, Plan, StepContext, action, shared
 from chargehand.actions import ActionError, BadInput, registered
-from chargehand.wire import MAX_INPUT
+from chargehand.subplans import child_definition
+from chargehand.wire import MAX_INPUT, Definition, encode
 
 
 @pytest.fixture(autouse=True)
@@ -164,3 +167,249 @@ def test_refused_declarations(options: dict[str, Any], message: str) -> None:
 
     with pytest.raises(ActionError, match=message):
         action(**options)(anything)
+
+
+# -- options of a plan ----------------------------------------------------------------------------
+
+NOW = 1_000_000
+
+
+def definition(plan: Plan) -> Definition:
+    return plan.definition("ada", now_ms=NOW)
+
+
+def test_without_options_a_definition_carries_none(work: Any) -> None:
+    plan = Plan("p")
+    plan.add(work)
+    assert set(msgspec.json.decode(encode(definition(plan)))) == {"label", "policies", "total", "steps", "by"}
+
+
+def test_options_as_arguments_or_later(work: Any) -> None:
+    def one(**options: Any) -> Plan:
+        plan = Plan("p", **options)
+        plan.add(work)
+        return plan
+
+    options: dict[str, Any] = {
+        "labels": ["site-a", "site-a", "weekly"],
+        "start_at": datetime(2026, 11, 24, 3, tzinfo=ZoneInfo("Europe/Berlin")),
+        "start_before": "2h",
+        "after": ["p1", "p2"],
+        "after_failure": "run",
+        "locks": ["db", shared("net")],
+        "busy": "reject",
+        "limit": 5,
+    }
+    later = one()
+    for name, value in options.items():
+        setattr(later, name, value)
+    for plan in (one(**options), later):
+        made = definition(plan)
+        assert made.labels == ["site-a", "weekly"]
+        assert made.start_at_ms == 1_795_485_600_000
+        assert made.start_before_ms == NOW + 7_200_000
+        assert (made.after, made.after_failure) == (["p1", "p2"], "run")
+        assert (made.locks, made.busy, made.limit) == ([Lock("db"), Lock("net", 0)], "reject", 5)
+
+
+def test_times_from_now_on_count_once(work: Any) -> None:
+    """A plan that is submitted twice is the same plan."""
+    plan = Plan("p", start_at=1.5)
+    assert plan.definition(now_ms=NOW).start_at_ms == NOW + 1_500
+    assert plan.definition(now_ms=NOW + 7).start_at_ms == NOW + 1_500
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"start_at": datetime(2026, 11, 24)}, "start_at: 2026-11-24 00:00:00 has no time zone"),  # noqa: DTZ001 - that is it
+        ({"start_before": "soon"}, "start_before: 'soon' is no duration"),
+        ({"start_at": -1}, "start_at: -1 s is negative"),
+        ({"after": "p1"}, r"after is a list of plan ids, as \['p1'\]"),
+        ({"after_failure": "pause"}, "after_failure is 'fail' or 'run'"),
+        ({"busy": "skip"}, "busy is 'reject' or 'wait'"),
+        ({"limit": -1}, "limit is the most of its steps that stand at once, not -1"),
+        ({"labels": "x"}, r"labels is a list, as \['x'\]"),
+        ({"locks": [3]}, "a lock is a name"),
+        ({"hooks": {"failing": "nobody"}}, "there is no action 'nobody'"),
+        ({"hooks": {"fail": "nobody"}}, "there is no plan state 'fail'"),
+    ],
+)
+def test_options_that_say_nothing(work: Any, options: dict[str, Any], message: str) -> None:
+    plan = Plan("p", **options)
+    plan.add(work)
+    with pytest.raises(ActionError, match=message):
+        definition(plan)
+
+
+def test_actions_bring_their_locks_labels_and_hooks(only_these: None) -> None:
+    @action
+    def notify(plan: str, state: str, channel: str = "ops") -> None: ...
+
+    hook = {"failed": (notify, {"channel": "pager"}), "ended": notify}
+
+    @action(singleton=True, labels=["a"], hooks=hook)
+    def first() -> None: ...
+
+    @action(locks=["db", shared("net")], labels=["b"], hooks=hook)
+    def second() -> None: ...
+
+    @action(locks=[shared("db"), Lock("net", 3)], singleton="reject")
+    def third() -> None: ...
+
+    plan = Plan("p", locks=[Lock("slots", 2)])
+    for one in (first, first, second):
+        plan.add(one)
+    made = definition(plan)
+    assert made.locks == [Lock("slots", 2), Lock("action first"), Lock("db"), Lock("net", 0)]
+    assert (made.labels, made.busy) == (["a", "b"], "wait")
+    assert [(one.states, bytes(one.input)) for one in made.hooks] == [
+        ("F", b'{"channel":"pager"}'),
+        ("".join(sorted("SFCVHX")), b"{}"),
+    ]
+    assert {made.policies[one.policy].action for one in made.hooks} == {"notify"}
+    plan.add(third)
+    made = definition(plan)
+    assert made.locks[2:] == [Lock("db"), Lock("net", 3), Lock("action third")], "the strictest wins"
+    assert made.busy == "reject"
+
+
+def test_hooks_have_to_take_what_they_are_told(work: Any) -> None:
+    plan = Plan("p", hooks={"failed": work})
+    plan.add(work)
+    with pytest.raises(BadInput, match="action 'work' has no parameter 'plan'"):
+        definition(plan)
+
+
+# -- nodes, finalize, planning later --------------------------------------------------------------
+
+
+def test_one_step_a_node(work: Any) -> None:
+    plan = Plan("p")
+    with plan.sequence():
+        first = plan.add(work, value=1)
+        each = plan.add(work, node=["a", "b", "c"], value=first)
+        plan.add(work, value=[one["x"] for one in each])
+    assert after(plan) == [[], [0], [0], [0], [(1, 4)]]
+    assert [step.node for step in plan.definition().steps] == [None, "a", "b", "c", None]
+    assert plan.add(work, node=[]) == []
+
+
+def test_a_planning_action_is_not_aimed(only_these: None) -> None:
+    @action
+    def plans(plan: Plan) -> None: ...
+
+    with pytest.raises(ActionError, match=r"'plans' plans its steps itself: node=\.\.\. is for one that runs"):
+        Plan("p").add(plans, node="a")
+
+
+def test_finalize_comes_last_in_the_order_of_planning(work: Any) -> None:
+    @action
+    class Deploy:
+        def run(self, site: str, how: Any = None) -> None: ...
+        def finalize(self, output: Any, site: str) -> None: ...
+
+    plan = Plan("p")
+    made = plan.add(Deploy, site="a")
+    plan.add(work, value=made)
+    plan.add(Deploy, node=["n", "m"], site=made["name"], how="x")
+    found = definition(plan)
+    assert [found.policies[step.policy].action for step in found.steps] == [
+        *("Deploy", "work", "Deploy", "Deploy"),
+        *("Deploy:finalize",) * 3,
+    ]
+    assert [step.after for step in found.steps[4:]] == [[(0, 4)], [4], [5]]
+    assert [step.node for step in found.steps[4:]] == [None, "n", "m"]
+    assert [msgspec.json.decode(step.input) for step in found.steps[4:]] == [
+        {"site": "a", "output": {"$ref": 0}},
+        {"site": {"$ref": 0, "path": ["name"]}, "output": {"$ref": 2}},
+        {"site": {"$ref": 0, "path": ["name"]}, "output": {"$ref": 3}},
+    ]
+    assert found.total == len(found.steps) == len(definition(plan).steps), "asked twice, it is the same"
+
+
+def test_planning_is_left_to_a_worker(work: Any) -> None:
+    @action(name="nightly", singleton=True)
+    def nightly(plan: Plan, count: int) -> None:
+        raise AssertionError("not here")
+
+    for options in ({"plan_on": "worker"}, {"start_at": "1h"}):
+        plan = Plan("p", **options)  # type: ignore[arg-type] # both are
+        with pytest.raises(BadInput, match="parameter 'count': Expected `int`"):
+            plan.add(nightly, count="x")
+        with plan.sequence():
+            plan.add(work)
+            plan.add(nightly, count=2)
+            plan.add(work)
+        made = definition(plan)
+        assert [made.policies[step.policy].action for step in made.steps] == ["work", "nightly:plan", "work"]
+        assert made.locks == [Lock("action nightly")]
+    with pytest.raises(AssertionError, match="not here"):
+        Plan("p", start_at="1h", plan_on="client").add(nightly, count=2)
+
+
+def test_the_output_of_an_action_that_added_nothing(work: Any) -> None:
+    @action
+    def nothing(plan: Plan) -> None: ...
+
+    plan = Plan("p")
+    output = plan.add(nothing)
+    with pytest.raises(BadInput, match="<output of step 0> is of an action that added no step"):
+        plan.add(work, value=output)
+
+
+# -- sub-plans ------------------------------------------------------------------------------------
+
+
+def child(item: Any, *, position: int = 0, **options: Any) -> Definition:
+    step = StepContext("parent", 3, 1, "node-a", "w")
+    spawn = step.spawn([item], **options)
+    return child_definition(spawn, 0, item, context=step, actions=registered, position=position, now_ms=NOW)
+
+
+def test_what_a_sub_plan_is_made_from(work: Any) -> None:
+    made = child((work, {"value": 1, "node": "n"}))
+    assert (made.label, made.parent, made.steps[0].node) == ("work", ("parent", 3), "n")
+    assert child(("work", {})).label == "work"
+    plan = Plan("own", locks=["db"], start_at=1)
+    plan.add(work)
+    plan.busy = "reject"
+    assert child(plan).busy == "reject"
+    made = child(plan, limit=4)
+    assert made.busy == "wait", "for its turn among the others"
+    assert made.locks == [Lock("db"), Lock("children parent.3", 4)]
+    assert (made.label, made.parent, made.start_at_ms) == ("own", ("parent", 3), NOW + 1_000)
+
+
+def test_rates_become_times(work: Any) -> None:
+    assert [child((work, {}), rate="2/s", position=at).start_at_ms for at in range(3)] == [0, NOW + 500, NOW + 1_000]
+
+
+@pytest.mark.parametrize(
+    ("item", "message"),
+    [
+        (("nobody", {}), "sub-plan 0: there is no action 'nobody'"),
+        (("work", {"other": 1}), "sub-plan 0: action 'work' has no parameter 'other'"),
+        ("work", r"sub-plan 0: a sub-plan is a Plan or \(action, {input: value}\), not 'work'"),
+        ((3, {}), "sub-plan 0: a sub-plan's action is an action or its name, not 3"),
+        (("work", [1]), r"sub-plan 0: a sub-plan is a Plan or \(action, {input: value}\)"),
+    ],
+)
+def test_items_that_are_none(work: Any, item: Any, message: str) -> None:
+    with pytest.raises(ActionError, match=message):
+        child(item)
+
+
+def test_planning_on_a_worker_leaves_its_own_locks_to_its_plan(work: Any) -> None:
+    @action(name="nightly", singleton="reject", locks=["db"])
+    def nightly(plan: Plan) -> None:
+        plan.add(work)
+
+    phase = nightly.phase("plan")
+    assert phase is not None
+    step = StepContext("parent", 0, 1, "node-a", "w")
+    spawn = phase.run({}, step)
+    (item,) = spawn.items
+    made = child_definition(spawn, 0, item, context=step, actions=registered, position=0, now_ms=NOW)
+    assert (made.locks, made.busy) == ([], "wait")
+    assert [made.policies[one.policy].action for one in made.steps] == ["work"]
