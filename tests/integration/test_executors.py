@@ -70,9 +70,10 @@ def ends_well(executors: Executors, *plans: str) -> None:
         assert executors.wait(plan, 40) is PlanState.SUCCEEDED
 
 
-THREADS = {"a": 4, "b": 6, "c": 8, "d": 12}
+THREADS = {"a": 3, "b": 5, "c": 8, "d": 14}
 SHORTEST, ALPHA, LONGEST = 0.15, 1.5, 2.0  # seconds; Pareto
 COMING_IN = 6.0  # seconds that plans come in
+BEFOREHAND = 0.5  # seconds' worth of them that come at once, so that all are busy from the beginning
 
 
 def test_the_share_of_work_follows_capacity(place: Path, start: Start, server: Server, second: Server) -> None:
@@ -90,7 +91,7 @@ def test_the_share_of_work_follows_capacity(place: Path, start: Start, server: S
         submitted: list[str] = []
         begun = time.time()
         while time.time() < begun + COMING_IN:
-            due = int((time.time() - begun) * rate) - len(submitted)
+            due = int((BEFOREHAND + time.time() - begun) * rate) - len(submitted)
             for _ in range(due):
                 plan = executors.plan("nap")
                 plan.add("nap", seconds=min(SHORTEST * chance.paretovariate(ALPHA), LONGEST))
@@ -115,6 +116,10 @@ def test_the_share_of_work_follows_capacity(place: Path, start: Start, server: S
 
     with clients(place, *groups) as executors:
         by_load = shares(executors, lambda: None)
+        until(
+            "nothing is left",
+            lambda: not any(one.load and one.load.backlog + one.load.busy for one in executors.views()),
+        )
         in_turn = shares(executors, lambda: next(turns))
     assert all(0.95 <= share <= 1.05 for share in by_load.values()), (by_load, in_turn)
     assert any(not 0.9 <= share <= 1.1 for share in in_turn.values()), (by_load, in_turn)
