@@ -33,7 +33,7 @@ from chargehand.requests import NotPossible, Requests, no_plan
 from chargehand.store import plans as reading
 from chargehand.store import searching, submission
 from chargehand.store.census import Census, take_census
-from chargehand.store.connection import Dialer, Full, Line, Unavailable
+from chargehand.store.connection import Dialer, Full, Line, Unavailable, Unconfirmed
 from chargehand.store.history import Moment, read_history
 from chargehand.store.keys import Keys
 from chargehand.store.plans import PlanView
@@ -132,10 +132,10 @@ class Client(Requests):
                         submission.upload(line, self._keys, one)
                 words = submission.submit(line, self._keys, some, max_inbox=self._settings.orchestrator.max_inbox)
                 break
-            except Unavailable:
+            except Unavailable as error:
                 self.close()
                 if time.monotonic() > until:
-                    raise
+                    raise _lasting(error, some) from error
                 time.sleep(0.2)  # Redis is away; the same ids again are the same plans
             except Full as full:
                 raise SubmitRefused(f"{full}: it takes new plans again when there is room") from full
@@ -342,3 +342,11 @@ def _hear(ears: Line, seconds: float, *, state_only: bool) -> None:
     while (left := until - time.monotonic()) > 0 and ears.ready(left):
         if ears.read()[2] != SAID or not state_only:
             return
+
+
+def _lasting(error: Unavailable, plans: list[Prepared]) -> Unavailable:
+    """The same, for whoever has waited long enough; of plans that may run all the same, which they are."""
+    if not isinstance(error, Unconfirmed):
+        return error
+    which = f"plan {plans[0].plan}" + (f" and {len(plans) - 1} more" if len(plans) > 1 else "")
+    return Unconfirmed(f"{error} have {which}: a failover would lose it; submit it again, under the same key")

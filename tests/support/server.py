@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from chargehand.config.settings import RedisSettings
@@ -37,13 +38,19 @@ class Server:
     """One server on loopback, with its data in `directory`; it can be stopped, started, frozen and rolled back."""
 
     def __init__(
-        self, directory: Path, *, appendonly: str = "yes", fsync: str = "always", port: int | None = None
+        self,
+        directory: Path,
+        *,
+        appendonly: str = "yes",
+        fsync: str = "always",
+        port: int | None = None,
+        options: Sequence[str] = (),
     ) -> None:
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
         self.port = port or free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
-        self._appendonly, self._fsync = appendonly, fsync
+        self._appendonly, self._fsync, self._options = appendonly, fsync, options
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
 
@@ -54,6 +61,7 @@ class Server:
                 binary(),
                 *("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.directory)),
                 *("--save", "", "--appendonly", self._appendonly, "--appendfsync", self._fsync),
+                *self._options,
             ],
             stdout=log,
             stderr=log,
@@ -70,6 +78,10 @@ class Server:
                 time.sleep(0.02)
             else:
                 return
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None
 
     @property
     def pid(self) -> int:

@@ -26,6 +26,7 @@ _EXPECTED = {
     "chargehand.client.WaitTimeout": ("", 1),
     "chargehand.supervisor.control.ControlError": ("", 1),
     "chargehand.store.connection.Unavailable": ("Redis unreachable: ", 1),
+    "chargehand.store.connection.Unconfirmed": ("not acknowledged: ", 1),
     "chargehand.store.connection.Refused": ("Redis refused: ", 1),
     "chargehand.store.connection.Full": ("Redis is full: ", 1),
 }

@@ -245,6 +245,7 @@ class Orchestrator:
         finally:
             self._reigning = False
             self._reign = None
+            self._child.degraded("")
 
     def _outdated(self, line: Line, why: str) -> None:
         """Leave the lease to those who can read what stands there."""
@@ -270,12 +271,16 @@ class Orchestrator:
             self._tell_active(self._held.epoch, queued)
 
     def _tell_active(self, epoch: int, queued: int) -> None:
-        busy, behind, saturated = None, 0.0, False
+        busy, behind, cause = None, 0.0, ""
         if self._reign is not None:
-            busy, saturated = self._reign.load.percent, self._reign.load.saturated
+            busy = self._reign.load.percent
             behind, self._reign.behind_ms = self._reign.behind_ms / 1000, 0
+            if self._reign.missing:
+                cause = f"{self._reign.missing}: plans are not acknowledged, the lease runs out"
+            elif self._reign.load.saturated:
+                cause = f"saturated ({busy} % busy for a minute): add an executor"
         self._member.share, self._member.behind = busy or 0, round(behind, 1)
-        self._child.degraded(f"saturated ({busy} % busy for a minute): add an executor" if saturated else "")
+        self._child.degraded(cause)
         self._child.tell(
             ready=True,
             share=str(busy) if busy else "",

@@ -106,6 +106,7 @@ class Reign:
         self._position = "0-0"
         self._next_timer: int | None = 0  # ms of Redis' TIME; 0: look at once
         self._renewed = boottime()
+        self.missing = ""  # of the replicas that should have had the last renewal or commit: `0 of 1 replicas`
         self._round_at = 0.0
         self._reading: float | None = None  # a read is under way, and answers by then
 
@@ -121,7 +122,7 @@ class Reign:
         if not self._backlog:
             self._gather()
         if boottime() >= self._held.deadline:
-            raise Deposed("not renewed in time")
+            raise Deposed(f"not renewed in time{f': {self.missing}' if self.missing else ''}")
         self._tend(self._line, None)
         self._renew()
         self._purge()
@@ -276,7 +277,10 @@ class Reign:
         before = boottime()
         if not force and before - self._renewed < self._renew_every:
             return
-        answer = self._line.call(*RENEW([self._keys.lease, self._keys.head], self._held.token, round(self._ttl * 1000)))
+        command = RENEW([self._keys.lease, self._keys.head], self._held.token, round(self._ttl * 1000))
+        self._line.send(command, *self._line.confirmation)
+        answer = self._line.read()
+        self._miss(self._line.missing())
         self._hearing.heard(boottime(), answer[1])
         if answer[0] != b"OK":
             raise Deposed("the lease ran out or is another's")
@@ -284,8 +288,15 @@ class Reign:
         if answer[2] != self._seq:
             raise Forget(_not_at(answer[2], self._seq))
 
+    def _miss(self, missing: str) -> None:
+        if missing != self.missing:
+            self.missing = missing
+            self._round_at = 0.0  # it is told with the rest
+
     def _extend(self, before: float) -> None:
-        self._held.extend(before, self._ttl)
+        """Redis has it; it is ours for longer if the replicas have it too."""
+        if not self.missing:
+            self._held.extend(before, self._ttl)
         self._renewed = before
 
     def _commit(self, commit: Commit, *, read_on: bool = True) -> None:
@@ -300,13 +311,14 @@ class Reign:
             self._position = commit.position
         before = boottime()
         if self._backlog or not read_on:
-            self._line.send(command)
+            self._line.send(command, *self._line.confirmation)
         else:
-            self._line.send(command, self._read())
+            self._line.send(command, *self._line.confirmation, self._read())
         try:
             answer = self._line.read()
         except Full as full:
             raise Forget(str(full)) from full
+        self._miss(self._line.missing())
         self._judge(answer)
         self._seq += 1
         self._extend(before)

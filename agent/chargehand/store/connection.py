@@ -178,8 +178,12 @@ class Line:
         """`batch`, and enough replicas have what was written. Raises `Unconfirmed` otherwise."""
         answers = self.batch([*commands, *self.confirmation])
         if self._min_replicas and (missing := self._shortfall(answers.pop())):
-            raise Unconfirmed(f"{self._name}: {missing}")
+            raise self.unconfirmed(missing)
         return answers
+
+    def unconfirmed(self, missing: str) -> Unconfirmed:
+        """What to raise for it."""
+        return Unconfirmed(f"{self._name}: {missing}")
 
     def _shortfall(self, found: int) -> str:
         if found >= self._min_replicas:

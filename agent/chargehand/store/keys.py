@@ -19,6 +19,7 @@ class Keys:
     members   hash: incarnation -> who it is and how busy, JSON
     beats     sorted set: incarnation -> its last heartbeat, ms of Redis' TIME
     load      hash: `record`, how busy the executor is, JSON; `at`, ms of Redis' TIME: about once a second
+    mark      string, expires: written so that replicas can be asked whether they have it, and all before it
     strange   list: events that this version cannot read, kept for people (the last 1,000)
     stopped   hash: plan that is being ended -> how long what runs of it may go on, ms; its queued steps are dropped.
               -1: it has been halted, and so has what undoes it
@@ -42,6 +43,7 @@ class Keys:
         self.members = p + "members"
         self.beats = p + "beats"
         self.load = p + "load"
+        self.mark = p + "mark"
         self.strange = p + "strange"
         self.stopped = p + "stopped"
         self.locks = p + "locks"

@@ -5,6 +5,9 @@ orchestrator compares it whole, so one that was paused or cut off can change not
 
 What is not guaranteed: that a holder knows at once that it lost the lease. It is guaranteed that its writes
 have no effect from then on, and that it stops by itself when 0.8 ttl have passed without a renewal.
+
+With `min_replicas` a lease is taken or renewed only once so many replicas know of it. On a master that a failover
+has left behind, and on one without its replicas, nobody holds it for longer than that.
 """
 
 from __future__ import annotations
@@ -49,14 +52,24 @@ def epoch_of(token: str) -> int:
 
 
 def acquire(line: Line, keys: Keys, *, incarnation: str, node: str, ttl: float, seen: int) -> Held | Waiting:
-    """Take the lease or learn who has it. `seen` is the highest epoch the caller ever saw."""
+    """Take the lease or learn who has it. `seen` is the highest epoch the caller ever saw.
+
+    Raises `Unconfirmed`: nobody could hold it here now.
+    """
+    line.confirmed()  # what this line wrote last, its heartbeat: without replicas the lease is best left alone
     before = boottime()
     ttl_ms = round(ttl * 1000)
-    reply = line.call(*ACQUIRE([keys.lease, keys.fence, keys.holder], incarnation, ttl_ms, seen, node))
+    command = ACQUIRE([keys.lease, keys.fence, keys.holder], incarnation, ttl_ms, seen, node)
+    line.send(command, *line.confirmation)
+    reply = line.read()
+    missing = line.missing()
     token = reply[1].decode()
-    if reply[0] == b"ACQUIRED":
-        return Held(token, epoch_of(token), before + HELD_SHARE * ttl, reply[2])
-    return Waiting(token, reply[3].decode(), int(reply[4]), max(0, reply[2]) / 1000)
+    if reply[0] != b"ACQUIRED":
+        return Waiting(token, reply[3].decode(), int(reply[4]), max(0, reply[2]) / 1000)
+    if missing:
+        release(line, keys, token)
+        raise line.unconfirmed(missing)
+    return Held(token, epoch_of(token), before + HELD_SHARE * ttl, reply[2])
 
 
 def is_free(line: Line, keys: Keys) -> bool:

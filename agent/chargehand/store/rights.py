@@ -5,7 +5,7 @@ A right that is missing shows at once and by name, not weeks later when the comm
 
 from __future__ import annotations
 
-from chargehand.store.connection import Full, Line, Refused
+from chargehand.store.connection import Command, Full, Line, Refused
 from chargehand.store.keys import Keys
 from chargehand.store.scripts import SELFTEST
 
@@ -69,6 +69,7 @@ COMMANDS = (
     *(trial.split()[0] for trial in _TRIALS),
     "PUBLISH",
     "BLPOP",
+    "WAIT",
     "SUBSCRIBE",
     "UNSUBSCRIBE",
     "EVALSHA",
@@ -93,13 +94,17 @@ def check_rights(line: Line, keys: Keys) -> None:
     refused = line.call(*SELFTEST([key, other], f"{keys.prefix}selftest", *arguments))
     missing = {name.decode() for name in refused[::2]}
     why = refused[1].decode() if refused else ""
-    if not missing:
-        try:  # not in a script, where some servers do not take it; with something to pop it does not block
-            line.batch([("RPUSH", key, 1), ("BLPOP", key, 0.01), ("DEL", key)])
+    # Not in a script, where some servers do not take them. With something to pop BLPOP does not block.
+    alone: dict[str, list[Command]] = {"BLPOP": [("RPUSH", key, 1), ("BLPOP", key, 0.01), ("DEL", key)]}
+    if line.confirmation:
+        alone["WAIT"] = [("WAIT", 0, 1)]
+    for name, commands in alone.items() if not missing else ():
+        try:
+            line.batch(commands)
         except Full:
             pass  # no room for the trial: it drains by what is allowed then, and that was tried
         except Refused as error:
-            missing, why = {"BLPOP"}, str(error)
+            missing, why = {name}, str(error)
     if missing:
         raise Refused(
             f"the user may not {', '.join(sorted(missing))} on {keys.prefix}*: give it the rights of "

@@ -78,14 +78,22 @@ def upload(line: Line, keys: Keys, prepared: Prepared) -> None:
 
 
 def submit(line: Line, keys: Keys, plans: Sequence[Prepared], *, max_inbox: int) -> list[str]:
-    """One word a plan: OK, KNOWN, CONFLICT, FULL, INCOMPLETE (see submit.lua)."""
+    """One word a plan: OK, KNOWN, CONFLICT, FULL, INCOMPLETE (see submit.lua).
+
+    Raises `Unconfirmed`: they stand in the inbox, and too few replicas know; the same again does no harm.
+    """
     names = [keys.inbox, keys.pending]
     arguments: list[bytes | str | int] = [max_inbox]
     for one in plans:
         names += (keys.plan(one.plan), keys.parts(one.plan))
         event = encode(Submitted(one.plan, Raw(one.definition), one.after))
         arguments += (one.plan, event, one.definition, one.meta, len(one.parts))
-    return [word.decode() for word in line.call(*SUBMIT(names, *arguments))]
+    (reply,) = line.confirmed(SUBMIT(names, *arguments))
+    words = [word.decode() for word in reply]
+    if "KNOWN" in words and line.confirmation:
+        # Another line wrote it, so this one's replicas were asked about nothing: about this they are.
+        line.confirmed(("SET", keys.mark, "", "PX", 1_000))
+    return words
 
 
 def now_ms(line: Line) -> int:
@@ -96,7 +104,7 @@ def now_ms(line: Line) -> int:
 
 def ask(line: Line, keys: Keys, *events: Event) -> None:
     """Put events into the inbox, in this order. What the orchestrator cannot use it leaves."""
-    line.batch([("XADD", keys.inbox, "*", "e", encode(event)) for event in events])
+    line.confirmed(*(("XADD", keys.inbox, "*", "e", encode(event)) for event in events))
 
 
 def exists(line: Line, keys: Keys, plan: str) -> bool:
