@@ -1,4 +1,4 @@
-"""`redis.min_replicas`: what too few replicas have does not count; nothing is led, nothing acknowledged without them."""
+"""`redis.min_replicas`: what too few replicas have does not count: no lease, no acknowledgement, no request."""
 
 from __future__ import annotations
 
@@ -148,8 +148,9 @@ def test_active_says_so_before_it_steps_down(start: Start, replica: Server) -> N
     os.kill(replica.pid, signal.SIGSTOP)
     one.until(
         "degraded",
-        lambda fields: fields.get("X_CHARGEHAND_DEGRADED")
-        == "0 of 1 replicas: plans are not acknowledged, the lease runs out",
+        lambda fields: (
+            fields.get("X_CHARGEHAND_DEGRADED") == "0 of 1 replicas: plans are not acknowledged, the lease runs out"
+        ),
     )
 
 
