@@ -138,6 +138,13 @@ def undoes_its_plan(path: str, gate: str) -> None:
     raise ValueError("no good")
 
 
+@action(retry=Retry(2, backoff="1h", max_backoff="1h"))
+def tries_in_an_hour(path: str, flag: str) -> None:
+    stay(path, "try")
+    if not Path(flag).exists():
+        raise FileNotFoundError(f"{flag} is not there yet")
+
+
 # -- hooks ----------------------------------------------------------------------------------------
 
 
