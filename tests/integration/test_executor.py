@@ -162,6 +162,16 @@ class TestAttempts:
         assert view.steps[0].attempt == 3
         assert error(view, 0) == ("RuntimeError", "try 2"), "the last error stays visible"
 
+    def test_only_after_errors_that_are_worth_it(self, client: Client, place: Path) -> None:
+        view = run(client, "picky", PlanState.PAUSED, path=str(place / "tries"))
+        assert error(view) == ("ValueError", "wrong for ever")
+        assert len((place / "tries").read_text().split()) == 3
+
+    def test_not_after_a_time_out_that_is_not(self, client: Client, place: Path) -> None:
+        view = run(client, "too_long_once", PlanState.PAUSED, path=str(place / "tries"))
+        assert error(view) == ("timeout", "timeout after 0.3 s")
+        assert len((place / "tries").read_text().split()) == 1
+
     def test_time_out_of_a_thread(self, client: Client) -> None:
         assert error(run(client, "too_long", PlanState.PAUSED)) == ("timeout", "timeout after 0.5 s")
 

@@ -21,6 +21,25 @@ def until_there(gate: str) -> None:
         time.sleep(0.01)
 
 
+# -- trying again ---------------------------------------------------------------------------------
+
+
+@action(retry=Retry(5, backoff="50ms", on=ConnectionError))
+def picky(path: str) -> None:
+    """Fails in a way that is worth another attempt, then in one that is not."""
+    line(path, "tried")
+    if len(Path(path).read_text().splitlines()) < 3:
+        raise ConnectionRefusedError("not up yet")
+    raise ValueError("wrong for ever")
+
+
+@action(timeout="300ms", retry=Retry(5, backoff="50ms", unless=TimeoutError))
+def too_long_once(path: str) -> None:
+    line(path, "tried")
+    while True:
+        time.sleep(0.01)
+
+
 # -- waiting --------------------------------------------------------------------------------------
 
 

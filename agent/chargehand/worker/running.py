@@ -142,6 +142,8 @@ class _Attempt:
                 final=True,
             )
         self._held.ending = self._ending
+        if self._held.cancelled:  # before there was an ending to be asked
+            return self._failed("cancelled", "cancelled before it started", final=True)
         helps = action.options.retry.helps
         try:
             return self._kept(self._attempted(action))
