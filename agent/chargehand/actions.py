@@ -50,8 +50,6 @@ __all__ = [
     "registered",
 ]
 
-StepInfo = StepContext  # until its users have moved
-
 P = ParamSpec("P")
 R = TypeVar("R")
 
