@@ -36,6 +36,7 @@ class Lookout:
     def __init__(self, clients: Mapping[str, Client], chance: Random) -> None:
         self.clients = clients
         self.router = Router(list(clients), chance)
+        self._chance = chance
         self.away: dict[str, str] = {}
         self._look_at = dict.fromkeys(clients, 0.0)  # boot time
 
@@ -87,7 +88,9 @@ class Lookout:
         if chosen is not None:
             return chosen
         ages = {name: self.router.age(name, now) for name in self.clients if name not in self.away}
-        return min(ages, key=lambda name: (ages[name] is None, ages[name] or 0.0), default=None)
+        latest = min((age for age in ages.values() if age is not None), default=None)
+        able = [name for name, age in ages.items() if age == latest]
+        return self._chance.choice(able) if able else None
 
     def trouble(self, name: str) -> str:
         """Why an executor gets nothing; empty when it does."""

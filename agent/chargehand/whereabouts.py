@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from chargehand.actions import Action
-from chargehand.client import Client
+from chargehand.client import Client, SubmitRefused
 from chargehand.config.plain import executors_of
 from chargehand.config.settings import Settings
 from chargehand.lookout import ExecutorView, Lookout
@@ -77,6 +77,8 @@ class Whereabouts:
         """The client of the executor that has a plan: for all that `Client` can do with it. Raises `NotPossible`."""
         if self._alone is not None:
             return self._alone
+        if self.where(plan) is not None:
+            self._look()  # it may have to move on first: what is asked of it must be asked where it will be
         name = self.where(plan)
         if name is None:
             raise NotPossible(f"plan {plan!r} {self._unknown()} (chargehand plan list)")
@@ -163,11 +165,11 @@ class Whereabouts:
             return None
         if found.plan is not None:
             try:
-                there = self._deliver(found.to, [found.plan], 0.0)
-            except Unavailable:
-                there = False
-            if not there:
-                self._waits(plan, f"it is on its way to executor {found.to}: {self._lookout.trouble(found.to)}")
+                trouble = "" if self._deliver(found.to, [found.plan], 0.0) else self._lookout.trouble(found.to)
+            except (Unavailable, SubmitRefused) as error:
+                trouble = str(error)
+            if trouble:
+                self._waits(plan, f"it is on its way to executor {found.to}: {trouble}")
                 return None
             with contextlib.suppress(Unavailable):  # then it stands there as on its way, until that expires
                 self._lookout.ask(name, lambda line, keys: moving.arrived(line, keys, plan))

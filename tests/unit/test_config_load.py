@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from chargehand.config.files import StandIn
 from chargehand.config.load import ConfigError, Loaded, directories, load
-from chargehand.config.plain import from_builtins, to_builtins
+from chargehand.config.plain import executors_of, from_builtins, to_builtins
 from chargehand.config.settings import (
     ActionSettings,
     Duration,
@@ -24,6 +24,7 @@ from chargehand.config.settings import (
     Parameter,
     ProgramSettings,
     Rate,
+    RedisSettings,
     RetrySettings,
     RolePatterns,
     Settings,
@@ -321,6 +322,25 @@ def test_executors_merge_by_name_and_are_on_the_redis_of_the_node_without_a_url(
         ExecutorAddress("west", "redis://b", timeout=Duration(2)),
         ExecutorAddress("north", "rediss://c", ca_file="/ca"),
     ]
+
+
+def test_an_executors_connection_has_all_the_keys_of_redis() -> None:
+    """Else a client could not reach what its node can; an embedded server is a node's own."""
+    own, others = RedisSettings(), ExecutorAddress("a")
+    for key in set(RedisSettings.__struct_fields__) - {"embedded"}:
+        assert getattr(others, key) == getattr(own, key), key
+
+
+def test_a_client_has_the_settings_of_each_executor() -> None:
+    redis = RedisSettings(url="redis://a", username="u", min_replicas=1)
+    known = [ExecutorAddress("east"), ExecutorAddress("west", "rediss://b", ca_file="/ca", timeout=Duration(2))]
+    found = executors_of(Settings(redis=redis, executors=known))
+    assert {name: (one.executor.name, one.redis) for name, one in found.items()} == {
+        "east": ("east", redis),
+        "west": ("west", RedisSettings(url="rediss://b", ca_file="/ca", timeout=Duration(2))),
+    }
+    alone = Settings(redis=redis)
+    assert executors_of(alone) == {"default": alone}
 
 
 def test_the_nodes_own_executor_needs_no_url_beside_an_embedded_server(write: Write) -> None:
