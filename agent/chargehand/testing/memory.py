@@ -22,6 +22,7 @@ from chargehand.store.reports import Report
 from chargehand.store.submission import Prepared
 from chargehand.store.work import Finish
 from chargehand.wire import (
+    HALTED,
     WHOLE_PLAN,
     Definition,
     Entry,
@@ -92,7 +93,8 @@ class Memory:
         """The next step that is ready; those of plans that are being ended are dropped."""
         while self._ready:
             entry = read_entry(self._ready.popleft())
-            if entry.despite or read_key(entry.key)[0] not in self._stopped:
+            mark = self._stopped.get(read_key(entry.key)[0])
+            if mark is None or (entry.despite and mark != HALTED):
                 return entry
         return None
 
