@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from chargehand.aclient import AsyncClient
     from chargehand.actions import Action, action
     from chargehand.client import Client, SubmitRefused, WaitTimeout
-    from chargehand.context import Cancelled, Children, StepContext, Unretriable, current_step
+    from chargehand.context import Cancelled, Children, StepContext, SubPlansFailed, Unretriable, current_step
     from chargehand.executors import Executors
     from chargehand.options import Lock, Retry, shared
     from chargehand.planner import Output, Plan
@@ -42,6 +42,7 @@ __all__ = [
     "Plan",
     "Retry",
     "StepContext",
+    "SubPlansFailed",
     "SubmitRefused",
     "Unretriable",
     "WaitTimeout",
@@ -64,6 +65,7 @@ _HOME = {
     "Plan": "planner",
     "Retry": "options",
     "StepContext": "context",
+    "SubPlansFailed": "context",
     "SubmitRefused": "client",
     "Unretriable": "context",
     "WaitTimeout": "client",

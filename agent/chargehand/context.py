@@ -7,7 +7,6 @@ The worker makes the context of an attempt and stands behind it as its `Services
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
-from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, TypeVar
@@ -262,14 +261,19 @@ def call_as(context: StepContext, code: Callable[[], T]) -> T:
         _current.reset(token)
 
 
-@contextmanager
-def running_as(context: StepContext) -> Iterator[None]:
+class running_as:  # noqa: N801 - it is used as `contextmanager` functions are, and costs less: every attempt has one
     """Inside, `current_step()` is this one."""
-    token = _current.set(context)
-    try:
-        yield
-    finally:
-        _current.reset(token)
+
+    __slots__ = ("_context", "_token")
+
+    def __init__(self, context: StepContext) -> None:
+        self._context = context
+
+    def __enter__(self) -> None:
+        self._token = _current.set(self._context)
+
+    def __exit__(self, *_: object) -> None:
+        _current.reset(self._token)
 
 
 def seconds(value: float | str, what: str) -> float:

@@ -89,11 +89,12 @@ class Signature:
 
     def typed(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """Inputs that JSON gave, all known now, as the code gets them. Raises `BadInput`."""
+        parameters = self.parameters
         for name, value in inputs.items():
-            parameter = self.parameters.get(name)
+            parameter = parameters.get(name)
             if parameter is None or parameter.kind not in _PLAIN or not isinstance(value, parameter.kind):
                 return self.check(inputs, unknown_yet=_nothing)
-        if len(inputs) < len(self.parameters):
+        if len(inputs) < len(parameters):
             return self.check(inputs, unknown_yet=_nothing)
         return inputs
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -136,7 +137,7 @@ class Stub(Action[..., Any]):
         return self._original.phase(name)
 
     def awaits(self, context: StepContext) -> bool:  # noqa: ARG002 - whatever it does
-        return asyncio.iscoroutinefunction(self._instead)
+        return inspect.iscoroutinefunction(self._instead)
 
     def _code(self, inputs: dict[str, Any], context: StepContext) -> Callable[[], Any]:
         original = self._original
