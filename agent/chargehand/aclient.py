@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
@@ -99,7 +99,7 @@ class AsyncClient:
         *,
         past: int | None = None,
         timeout: float | None = None,  # noqa: ASYNC109 - as in `Client`
-    ) -> AsyncIterator[Change]:
+    ) -> AsyncGenerator[Change, None]:
         until = math.inf if timeout is None else time.monotonic() + timeout
         follower = self._client.follower(plan, past=past)
         async with self._ears.on(plan, state_only=False) as bell:
@@ -158,7 +158,7 @@ class AsyncClient:
 
     async def export(
         self, states: Iterable[PlanState], *, since_ms: int = 0, until_ms: int | None = None
-    ) -> AsyncIterator[PlanView]:
+    ) -> AsyncGenerator[PlanView, None]:
         views = self._client.export(states, since_ms=since_ms, until_ms=until_ms)
         while some := await self._run(_next, views):
             for view in some:

@@ -30,6 +30,7 @@ from chargehand.context import (
     current_step,
     running_as,
 )
+from chargehand.kinds import ActionLike, Planning, Registered
 from chargehand.options import ActionOptions, Retry, read_options
 from chargehand.signature import Parameter, Signature, hints
 from chargehand.wire import Policy
@@ -40,12 +41,12 @@ __all__ = [
     "BadInput",
     "Cancelled",
     "ClassAction",
-    "Planning",
     "Retry",
     "StepContext",
     "Unretriable",
     "action",
     "current_step",
+    "find",
     "lookup",
     "registered",
 ]
@@ -54,11 +55,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Planning:
-    """What the first parameter of a planning action is; `Plan` derives from it."""
-
-
-class Action(Generic[P, R]):
+class Action(Registered, Generic[P, R]):
     """A registered action, or one phase of it. Calling it calls the function itself, as in a unit test."""
 
     def __init__(self, function: Callable[P, R], **given: Unpack[ActionOptions]) -> None:
@@ -361,6 +358,19 @@ def lookup(actions: Mapping[str, Action[..., Any]], name: str) -> Action[..., An
     whole, _, phase = name.partition(":")
     found = actions.get(whole)
     return found.phase(phase) if found is not None and phase else found
+
+
+def find(actions: Mapping[str, Action[..., Any]], which: ActionLike) -> Action[..., Any]:
+    """The action that is meant; its name is looked up in `actions`. Raises `ActionError`."""
+    if isinstance(which, Action):
+        return which
+    if not isinstance(which, str):
+        raise ActionError(f"{which!r} is no action: @action does not stand before it")
+    found = actions.get(which)
+    if found is None:
+        known = ", ".join(sorted(actions)) or "none"
+        raise ActionError(f"there is no action {which!r} (known: {known})")
+    return found
 
 
 def _register(found: Action[..., Any]) -> None:

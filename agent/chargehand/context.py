@@ -9,13 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from chargehand.config.quantities import parse_duration, parse_rate
-
-if TYPE_CHECKING:
-    from chargehand.actions import Action
-    from chargehand.planner import Plan
+from chargehand.kinds import Item
 
 __all__ = [
     "ActionError",
@@ -23,7 +20,6 @@ __all__ = [
     "Cancelled",
     "Children",
     "Event",
-    "Item",
     "Misused",
     "Services",
     "Spawn",
@@ -85,10 +81,6 @@ class SubPlan(NamedTuple):
     state: str  # "succeeded", "failed", ...
     output: Any = None  # of its last step
     error: str = ""
-
-
-#: What a sub-plan is made from: a plan, or an action (or its name) and its inputs.
-Item: TypeAlias = "Plan | tuple[Action[..., Any] | str, Mapping[str, Any]]"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -5,15 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, get_args
+from typing import Any, Literal, TypeAlias, TypedDict, get_args
 
 from chargehand.config.quantities import parse_rate
 from chargehand.context import ActionError, Cancelled, Unretriable, seconds
+from chargehand.kinds import ActionLike
 from chargehand.plan.life import ENDED, PlanState
 from chargehand.wire import Lock, Policy
-
-if TYPE_CHECKING:
-    from chargehand.actions import Action
 
 __all__ = [
     "ActionOptions",
@@ -29,7 +27,7 @@ __all__ = [
 ]
 
 #: What a hook runs: an action or its name, alone or with inputs.
-HookAction: TypeAlias = "Action[..., Any] | str | tuple[Action[..., Any] | str, Mapping[str, Any]]"
+HookAction: TypeAlias = ActionLike | tuple[ActionLike, Mapping[str, Any]]
 
 OnLost = Literal["rerun", "pause"]
 Rescue = Literal["pause", "skip", "fail", "revert"]

@@ -16,8 +16,9 @@ from typing import Any, Literal, overload
 import msgspec
 from msgspec import Raw
 
-from chargehand.actions import Action, ActionError, BadInput, Planning
+from chargehand.actions import Action, ActionError, BadInput, find
 from chargehand.context import seconds
+from chargehand.kinds import ActionLike, Planning
 from chargehand.options import HookAction, Options, read_hooks, read_labels, read_locks
 from chargehand.wire import MAX_INPUT, Definition, Hook, Lock, Policy, Step, encode
 
@@ -121,20 +122,20 @@ class Plan(Planning):
         return len(self._steps)
 
     @overload
-    def add(self, action: Action[..., Any] | str, /, *, node: str | None = None, **inputs: Any) -> Output: ...
+    def add(self, action: ActionLike, /, *, node: str | None = None, **inputs: Any) -> Output: ...
 
     @overload
-    def add(self, action: Action[..., Any] | str, /, *, node: Sequence[str], **inputs: Any) -> list[Output]: ...
+    def add(self, action: ActionLike, /, *, node: Sequence[str], **inputs: Any) -> list[Output]: ...
 
     def add(
-        self, action: Action[..., Any] | str, /, *, node: str | Sequence[str] | None = None, **inputs: Any
+        self, action: ActionLike, /, *, node: str | Sequence[str] | None = None, **inputs: Any
     ) -> Output | list[Output]:
         """Add one step. `node` aims it at a node: it runs there and nowhere else; several nodes: a step each.
 
         A planning action is planned in place; what it returns is returned. Raises `BadInput` for an input
         that the action does not take, `ActionError` for an unknown action.
         """
-        found = action if isinstance(action, Action) else self._find(action)
+        found = find(self._actions, action)
         if not found.plans:
             return self._add(found, found.check(inputs, unknown_yet=_holds_output), node)
         if node is not None:
@@ -221,13 +222,6 @@ class Plan(Planning):
             self._frames.pop()
         outer.close_element(frame.exits)
 
-    def _find(self, action: str) -> Action[..., Any]:
-        found = self._actions.get(action)
-        if found is None:
-            known = ", ".join(sorted(self._actions)) or "none"
-            raise ActionError(f"there is no action {action!r} (known: {known})")
-        return found
-
     @property
     def _plans_later(self) -> bool:
         return self.plan_on == "worker" or (self.plan_on is None and self.start_at is not None)
@@ -302,7 +296,7 @@ class Plan(Planning):
         found: list[Hook] = []
         for states, what in asked:
             named, inputs = what if isinstance(what, tuple) else (what, {})
-            action = named if isinstance(named, Action) else self._find(named)
+            action = find(self._actions, named)
             action.check({**inputs, "plan": "", "state": ""}, unknown_yet=lambda _: False)
             hook = Hook(states, self._policy(action), self._given(action, dict(inputs), set()))
             if hook not in found:

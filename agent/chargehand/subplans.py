@@ -8,7 +8,8 @@ from typing import Any
 from msgspec.structs import replace
 
 from chargehand.actions import Action
-from chargehand.context import ActionError, Item, Misused, Spawn, StepContext
+from chargehand.context import ActionError, Misused, Spawn, StepContext
+from chargehand.kinds import Item
 from chargehand.planner import Plan
 from chargehand.wire import Definition, Lock
 

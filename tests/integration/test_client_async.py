@@ -129,7 +129,7 @@ def test_through_an_outage(running: Program, use: Use, place: Path, server: Serv
     async def program(client: AsyncClient) -> None:
         name = await client.submit(planned(client, "held", path=str(place / "l"), text="x", gate=str(place / "gate")))
         waiting = asyncio.create_task(client.wait(name))
-        watching = asyncio.create_task(anext(aiter(client.watch(name))))
+        watching = asyncio.create_task(anext(client.watch(name)))
         await watching
         server.kill()
         server.start()

@@ -12,6 +12,7 @@ import pytest
 
 from chargehand import Lock, Plan, StepContext, action, shared
 from chargehand.actions import ActionError, BadInput, registered
+from chargehand.options import HookAction
 from chargehand.subplans import child_definition
 from chargehand.wire import MAX_INPUT, Definition, encode
 
@@ -134,6 +135,14 @@ def test_refused_inputs(work: Any, inputs: dict[str, Any], message: str) -> None
         Plan("p").add(work, **inputs)
 
 
+def test_a_class_that_is_no_action_is_refused() -> None:
+    class Deploy:
+        def run(self) -> None: ...
+
+    with pytest.raises(ActionError, match=r"<class '.*Deploy'> is no action: @action does not stand before it"):
+        Plan("p").add(Deploy)
+
+
 def test_output_of_another_plan_is_refused(work: Any) -> None:
     stranger = Plan("other").add(work)
     with pytest.raises(BadInput, match="belongs to another plan"):
@@ -246,7 +255,7 @@ def test_actions_bring_their_locks_labels_and_hooks(only_these: None) -> None:
     @action
     def notify(plan: str, state: str, channel: str = "ops") -> None: ...
 
-    hook = {"failed": (notify, {"channel": "pager"}), "ended": notify}
+    hook: dict[str, HookAction] = {"failed": (notify, {"channel": "pager"}), "ended": notify}
 
     @action(singleton=True, labels=["a"], hooks=hook)
     def first() -> None: ...

@@ -152,7 +152,7 @@ def test_a_paused_plan_can_be_resumed_and_its_steps_retried_or_skipped(executor:
 def test_rescue(executor: Executor, echo: Any) -> None:
     for rescue in ("skip", "fail"):
 
-        @action(name=rescue, rescue=rescue)  # type: ignore[arg-type] # both are
+        @action(name=rescue, rescue=rescue)
         def fails() -> None:
             raise ValueError("no")
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections import ChainMap
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from msgspec import Raw
 
-from chargehand.actions import Action, ActionError, lookup, registered
+from chargehand.actions import Action, ActionError, find, lookup, registered
 from chargehand.context import seconds
+from chargehand.kinds import ActionLike
 from chargehand.plan.asking import Request, plan_refuses, step_refuses
 from chargehand.planner import Plan
 from chargehand.store.submission import prepare
@@ -56,8 +56,8 @@ class Executor:
     def __init__(
         self,
         *,
-        actions: dict[str, Action[..., Any]] | None = None,
-        instead: Mapping[Action[..., Any] | str, Any] | None = None,
+        actions: Mapping[str, Action[..., Any]] | None = None,
+        instead: Mapping[ActionLike, Any] | None = None,
         node: str = "node-a",
         now: datetime | None = None,
         most_attempts: int = 1_000,
@@ -67,7 +67,7 @@ class Executor:
         self._actions = registered if actions is None else actions
         self._stubs: dict[str, Action[..., Any]] = {}
         for which, what in (instead or {}).items():
-            found = self._find(which)
+            found = find(self._actions, which)
             if found.plans and not found.runs:
                 raise ActionError(f"action {found.name!r} plans its steps itself: say what runs instead of those")
             self._stubs[found.name] = Stub(found, what)
@@ -80,13 +80,13 @@ class Executor:
 
     # -- plans ------------------------------------------------------------------------------------
 
-    def run(self, what: Plan | Action[..., Any] | str, /, **inputs: Any) -> Execution:
+    def run(self, what: Plan | ActionLike, /, **inputs: Any) -> Execution:
         """Submit it and let time pass until nothing happens by itself any more: see `submit` and `finish`."""
         execution = self.submit(what, **inputs)
         self.finish()
         return execution
 
-    def submit(self, what: Plan | Action[..., Any] | str, /, **inputs: Any) -> Execution:
+    def submit(self, what: Plan | ActionLike, /, **inputs: Any) -> Execution:
         """Submit a plan, or an action with its inputs, and run all that can run now; the clock stands still.
 
         Raises `BadInput` and `ActionError` as planning does.
@@ -96,7 +96,7 @@ class Executor:
                 raise TypeError("the inputs of a plan's steps are in the plan")
             plan = what
         else:
-            plan = self.plan(what if isinstance(what, str) else what.name)
+            plan = self.plan(find(self._actions, what).name)
             plan.add(what, **inputs)
         self._plans += 1
         name = f"p{self._plans}"
@@ -211,7 +211,7 @@ class Executor:
         action = lookup(self._actions, entry.action)
         shop = Bench(
             self._memory,
-            ChainMap(self._stubs, self._actions),
+            {**self._actions, **self._stubs},
             aimed or self._node,
             privileged=action is not None and action.privileged,
         )
@@ -227,13 +227,6 @@ class Executor:
 
     def _execution(self, plan: str) -> Execution:
         return Execution(plan, self._memory, self._attempts)
-
-    def _find(self, action: Action[..., Any] | str) -> Action[..., Any]:
-        found = self._actions.get(action) if isinstance(action, str) else action
-        if found is None:
-            known = ", ".join(sorted(self._actions)) or "none"
-            raise ActionError(f"there is no action {action!r} (known: {known})")
-        return found
 
 
 def _event(entry: Entry) -> str | None:

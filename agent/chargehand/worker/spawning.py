@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 from msgspec.structs import replace
 
 from chargehand.actions import Action
-from chargehand.context import Cancelled, Item, Misused, Spawn, StepContext
+from chargehand.context import Cancelled, Misused, Spawn, StepContext
+from chargehand.kinds import Item
 from chargehand.plan.life import PlanState
 from chargehand.store import submission
 from chargehand.store.children import Spawned
