@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -33,7 +34,7 @@ KEYS = Keys("default")
 HERE = Path(__file__).parent
 
 
-def rate(count: int, work: Callable[[], None]) -> float:
+def rate(count: int, work: Callable[[], object]) -> float:
     begun = time.perf_counter()
     work()
     return count / (time.perf_counter() - begun)
@@ -119,11 +120,13 @@ class Peer:
 
     def joins(self, count: int, width: int) -> None:
         """It has no joins of its own: the client polls the hundred results, then sends the last job."""
+
+        def joined(group: list[Any]) -> Any:
+            until("the group is done", lambda: all(one() is not None for one in group), timeout=120)
+            return self.tasks.total([one() for one in group])
+
         groups = [[self.tasks.one() for _ in range(width)] for _ in range(count)]
-        sums = []
-        for group in groups:
-            until("the group is done", lambda group=group: all(one() is not None for one in group), timeout=120)
-            sums.append(self.tasks.total([one() for one in group]))
+        sums = [joined(group) for group in groups]
         assert [one(blocking=True, timeout=30) for one in sums] == [width] * count
         self.tasks.huey.storage.flush_results()
 
@@ -167,9 +170,7 @@ def _redis_alone(server: Server) -> Figures:
     line = server.line()
     figures = []
     for _ in range(REPEATS):
-        figures.append(
-            rate(64 * 500, lambda: [line.batch([("LPUSH", "alone", "x")] * 64) for _ in range(500)] and None)
-        )
+        figures.append(rate(64 * 500, lambda: [line.batch([("LPUSH", "alone", "x")] * 64) for _ in range(500)]))
         line.call("DEL", "alone")
     return Figures(figures)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -79,18 +79,20 @@ class Set:
     def singles(self, count: int) -> list[Plan]:
         return [self.wide(1) for _ in range(count)]
 
+    def through(self, plans: list[Plan]) -> float:
+        """Submit them and wait for their ends: in seconds."""
+        before = self.ended()
+        begun = time.perf_counter()
+        self.client.submit_all(plans)
+        until("all ended", lambda: self.ended() == before + len(plans), timeout=LONG)
+        return time.perf_counter() - begun
+
 
 @pytest.fixture
 def work(tmp_path: Path, server: Server) -> Iterator[Set]:
     made = Set(tmp_path, server)
     yield made
     made.close()
-
-
-def seconds(act: Callable[[], object]) -> float:
-    begun = time.perf_counter()
-    act()
-    return time.perf_counter() - begun
 
 
 def test_one_large_plan(work: Set) -> None:
@@ -109,14 +111,7 @@ def test_one_large_plan(work: Set) -> None:
 
     def many(count: int) -> float:
         """Steps/s of plans of 100 steps, as many as make `count` steps."""
-        plans = [work.wide(100) for _ in range(count // 100)]
-        before = work.ended()
-        return count / seconds(
-            lambda: (
-                work.client.submit_all(plans),
-                until("all ended", lambda: work.ended() == before + len(plans), timeout=LONG),
-            )
-        )
+        return count / work.through([work.wide(100) for _ in range(count // 100)])
 
     many(2_000)  # warm
     small = [many(20_000) for _ in range(3)]
@@ -148,7 +143,9 @@ def test_a_long_queue(work: Set) -> None:
 
     def drain() -> float:
         left = work.queued() - some
-        return some / seconds(lambda: until("taken", lambda: work.queued() <= left, timeout=LONG))
+        begun = time.perf_counter()
+        until("taken", lambda: work.queued() <= left, timeout=LONG)
+        return some / (time.perf_counter() - begun)
 
     def measure(depth: int) -> Figures:
         nonlocal worker
@@ -177,13 +174,7 @@ def test_a_long_history(work: Set) -> None:
     work.start("worker")
 
     def some(count: int) -> float:
-        before = work.ended()
-        return count / seconds(
-            lambda: (
-                work.client.submit_all(work.singles(count)),
-                until("all ended", lambda: work.ended() == before + count, timeout=LONG),
-            )
-        )
+        return count / work.through(work.singles(count))
 
     some(1_000)  # warm
     empty = Figures([some(5_000) for _ in range(3)])
@@ -219,18 +210,23 @@ def test_many_plans_under_way(work: Set) -> None:
     until("all queued", lambda: work.queued() == count, timeout=LONG)
     each = (work.memory() - memory) / count
     busy = psutil.Process(first.pid).memory_info().rss
-    takeovers = []
-    active = first
-    for _ in range(3):
-        passive = work.start("orchestrator")
-        passive.role("passive")
+
+    def killed(active: Program) -> float:
+        """Its end until its successor queues a new step, in ms."""
         before = work.queued()
         begun = time.perf_counter()
         active.kill()
         report_death(work.line, KEYS, active.incarnation)
         work.client.submit(work.wide(1))
-        until("the next step is queued", lambda before=before: work.queued() > before, timeout=LONG)
-        takeovers.append((time.perf_counter() - begun) * 1000)
+        until("the next step is queued", lambda: work.queued() > before, timeout=LONG)
+        return (time.perf_counter() - begun) * 1000
+
+    takeovers = []
+    active = first
+    for _ in range(3):
+        passive = work.start("orchestrator")
+        passive.role("passive")
+        takeovers.append(killed(active))
         active = passive
     work.start("worker")
     until("all ended", lambda: work.ended() == count + 3, timeout=LONG)

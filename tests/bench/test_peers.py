@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -110,8 +111,8 @@ def test_beside_dramatiq_and_celery(tmp_path: Path, server: Server) -> None:
     for name in PEERS:
         peer = Peer(name, server)
         peer.jobs(STEP)  # warm
-        jobs.append(Figures([rate(2_000, lambda peer=peer: peer.jobs(2_000)) for _ in range(REPEATS)]))
-        chains.append(Figures([rate(1_000, lambda peer=peer: peer.chains(100, 10)) for _ in range(REPEATS)]))
+        jobs.append(Figures([rate(2_000, partial(peer.jobs, 2_000)) for _ in range(REPEATS)]))
+        chains.append(Figures([rate(1_000, partial(peer.chains, 100, 10)) for _ in range(REPEATS)]))
         peer.close()
     print()
     print_columns(

@@ -69,10 +69,15 @@ class Running:
         )
         self.said = ""
 
+    def speaks(self, within: float) -> bool:
+        """True when there is more to read, or its end."""
+        assert self.process.stdout is not None
+        return bool(select.select([self.process.stdout], [], [], within)[0])
+
     def until(self, text: str) -> None:
         assert self.process.stdout is not None
         while text not in self.said:
-            assert select.select([self.process.stdout], [], [], 30)[0], f"{text!r} did not come: {self.said!r}"
+            assert self.speaks(30), f"{text!r} did not come: {self.said!r}"
             data = os.read(self.process.stdout.fileno(), 65536)
             assert data, f"ended before {text!r}: {self.said!r}"
             self.said += data.decode()
@@ -525,7 +530,7 @@ def test_events(agent: Callable[[Path], Node], place: Path) -> None:
         # Whether they listen yet shows in nothing but an event.
         def heard() -> bool:
             run(node, "restart", "chatty")
-            return all(select.select([one.process.stdout], [], [], 0.5)[0] for one in (plain, objects))
+            return plain.speaks(0.5) and objects.speaks(0.5)
 
         until("both listen", heard)
         plain.until("request method=Restart by=")

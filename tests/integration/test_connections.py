@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from chargehand.config.settings import Duration, RedisSettings
 from chargehand.store.connection import Dialer, Line, Unavailable
@@ -114,10 +115,10 @@ def test_tls_with_client_certificates(place: Path, extra_server: Callable[..., o
         *("--tls-cert-file", "server.crt", "--tls-key-file", "server.key", "--tls-ca-cert-file", "ca.crt"),
     )
     url = f"rediss://127.0.0.1:{port}/0"
-    files = {"cert_file": f"{place}/client.crt", "key_file": f"{place}/client.key"}
-    connected(RedisSettings(url=url, ca_file=f"{place}/ca.crt", **files))
+    stranger = RedisSettings(url=url, cert_file=f"{place}/client.crt", key_file=f"{place}/client.key")
+    connected(replace(stranger, ca_file=f"{place}/ca.crt"))
     with pytest.raises(Unavailable, match=r"TLS: .*certificate"):
-        Dialer(RedisSettings(url=url, **files)).line()
+        Dialer(stranger).line()
 
 
 def test_sentinel(place: Path, server: Server, extra_server: Callable[..., object]) -> None:

@@ -54,12 +54,12 @@ def test_a_password_file_open_to_others_is_refused(credentials: Path, server: Se
 def test_a_key_open_to_others_is_refused(place: Path) -> None:
     for name in ("client.crt", "client.key"):
         (place / name).touch(0o644)
-    files = {"cert_file": f"{place}/client.crt", "key_file": f"{place}/client.key"}
+    given = RedisSettings(url="rediss://127.0.0.1:1", cert_file=f"{place}/client.crt", key_file=f"{place}/client.key")
     with pytest.raises(Unavailable, match=r"client\.key is open to others \(mode 0644\)"):
-        Dialer(RedisSettings(url="rediss://127.0.0.1:1", **files)).line()
+        Dialer(given).line()
     (place / "client.crt").unlink()
     with pytest.raises(Unavailable, match=r"cannot read .*client\.crt: No such file or directory"):
-        Dialer(RedisSettings(url="rediss://127.0.0.1:1", **files)).line()
+        Dialer(given).line()
 
 
 @pytest.mark.parametrize("path", [CREDENTIAL, "${CREDENTIALS_DIRECTORY}/redis"])

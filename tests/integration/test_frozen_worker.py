@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from chargehand.client import Client
@@ -63,12 +64,13 @@ def test_poison_step_pauses_its_plan_and_takes_no_other_with_it(
     innocent = client.submit(plan)
     line = server.line()
 
+    def died_or_done(worker: Program) -> bool:
+        view = client.read(innocent, steps=False)
+        return not worker.running or (view is not None and view.state == "succeeded")
+
     for _ in range(6):  # three deaths, and whoever is left finishes the rest
         worker = start_program("worker", node="node-a")
-        until(
-            "it died or all is done",
-            lambda worker=worker: not worker.running or client.read(innocent, steps=False).state == "succeeded",  # type: ignore[union-attr]
-        )
+        until("it died or all is done", partial(died_or_done, worker))
         if worker.running:
             break
         report_death(line, KEYS, worker.incarnation)

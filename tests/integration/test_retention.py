@@ -21,7 +21,7 @@ StartProgram = Callable[..., Program]
 KEYS = Keys("default")
 
 
-def submit(client: Client, count: int, action: str = "nothing", **inputs: object) -> list[str]:
+def submit(client: Client, count: int, action: str = "nothing", **inputs: Any) -> list[str]:
     plans = []
     for _ in range(count):
         plan = client.plan("some")

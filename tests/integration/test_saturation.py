@@ -20,7 +20,7 @@ def share_in(server: Server) -> int:
         members = [json.loads(value) for value in line.call("HVALS", Keys("default").members)]
     finally:
         line.close()
-    return max(one.get("share", 0) for one in members)
+    return max(int(one.get("share", 0)) for one in members)
 
 
 def test_share_is_told(start_program: StartProgram, client: Client, server: Server) -> None:

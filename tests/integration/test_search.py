@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,14 +26,14 @@ def running(start_program: StartProgram) -> Program:
     return orchestrator
 
 
-def submit(client: Client, action: str, *labels: str, **inputs: object) -> str:
+def submit(client: Client, action: str, *labels: str, **inputs: Any) -> str:
     plan = client.plan(action, labels=labels)
     plan.add(action, **inputs)
     return client.submit(plan)
 
 
-def found(client: Client, **wanted: object) -> list[str]:
-    return [view.plan for view in client.search(**wanted)]  # type: ignore[arg-type]
+def found(client: Client, **wanted: Any) -> list[str]:
+    return [view.plan for view in client.search(**wanted)]
 
 
 def test_by_action_label_and_state(running: Program, start_program: StartProgram, client: Client) -> None:

@@ -64,7 +64,7 @@ class Node:
 
     def boot(self) -> None:
         """Return when systemd has started what it is to start. Raises `AssertionError` with the console's end."""
-        assert not self.is_up
+        assert not self._pid1, f"{self.name} is up"
         self._group = NodeGroup(f"{PREFIX}-{self.name}")
         nspawn = [
             "systemd-nspawn",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -44,9 +45,9 @@ def world(request: pytest.FixtureRequest) -> World:
     return World(forgetful=request.param == "forgets")
 
 
-def plan(*steps: list[int | tuple[int, int]] | Step, policy: Policy | None = None, **options: Any) -> Definition:
+def plan(*steps: Sequence[int | tuple[int, int]] | Step, policy: Policy | None = None, **options: Any) -> Definition:
     """A plan whose steps depend on those named; without any, of one step."""
-    made = [step if isinstance(step, Step) else Step(0, after=step) for step in steps or ([],)]
+    made = [step if isinstance(step, Step) else Step(0, after=list(step)) for step in steps or ([],)]
     policies = options.pop("policies", [policy or Policy("work")])
     return Definition(label="work", policies=policies, total=len(made), steps=made, **options)
 

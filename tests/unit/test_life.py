@@ -21,5 +21,5 @@ def test_what_has_ended_stays_so() -> None:
     for state in ENDED:
         assert not any(PLAN_LIFE[state].values())
     assert {after for after in STEP_LIFE[StepState.SUCCEEDED].values() if after} == {StepState.UNDOING}
-    for state in (StepState.SKIPPED, StepState.CANCELLED, StepState.REVERTED, StepState.SPOILED):
-        assert not any(STEP_LIFE[state].values())
+    for last in (StepState.SKIPPED, StepState.CANCELLED, StepState.REVERTED, StepState.SPOILED):
+        assert not any(STEP_LIFE[last].values())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -60,7 +61,7 @@ def test_more_than_the_socket_takes(ends: tuple[Link, Link]) -> None:
     large = {"settings": "x" * 1_000_000}
     ours.send(large)
     assert ours.sending
-    found: list[object] = []
+    found: list[dict[str, Any]] = []
     while not found:
         found, _ = theirs.receive()
         ours.flush()
