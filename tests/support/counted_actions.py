@@ -90,6 +90,16 @@ def through_the_slow(path: str, text: str) -> str:
     return stay(path, text)
 
 
+# -- planning on a worker -------------------------------------------------------------------------
+
+
+@action
+def plans_what_it_finds(plan: Plan, path: str, directory: str, gate: str = "") -> None:
+    """A step for each file of a directory."""
+    for found in sorted(Path(directory).iterdir()):
+        plan.add(stays, path=path, text=found.name, gate=gate)
+
+
 # -- phases ---------------------------------------------------------------------------------------
 
 
