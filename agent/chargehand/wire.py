@@ -55,6 +55,7 @@ __all__ = [
     "Step",
     "Submitted",
     "Suspension",
+    "child_generation",
     "child_id",
     "decode",
     "decode_event",
@@ -393,6 +394,12 @@ def spawned_field(step: int) -> str:
 def child_id(plan: str, step: int, number: int, generation: int = 0) -> str:
     """The plan id of a step's sub-plan: the same one whenever the step starts it."""
     return f"{plan}.{step}.{number}" if not generation else f"{plan}.{step}.{number}.{generation}"
+
+
+def child_generation(child: str, plan: str, step: int) -> int | None:
+    """Of a step's sub-plan by its id, as `child_id` made it; None for another plan."""
+    number, _, generation = child.removeprefix(f"{plan}.{step}.").partition(".")
+    return int(generation or 0) if number.isdecimal() and (generation or "0").isdecimal() else None
 
 
 def write_entry(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
+from msgspec import Raw
 
 from chargehand.plan.books import PLAN_RECORD
 from chargehand.plan.commit import Commit, Corpse
@@ -15,16 +17,16 @@ from chargehand.plan.life import DONE, ENDED, PlanState, StepState
 from chargehand.plan.limits import Limit, Limits
 from chargehand.plan.locks import Locks
 from chargehand.plan.repeat import Repeat
-from chargehand.plan.run import DefinitionError, PlanRecord, PlanRun, StepRecord
+from chargehand.plan.run import DefinitionError, PlanRecord, PlanRun, StepRecord, Unreadable
 from chargehand.wire import (
     HALTED,
     WHOLE_PLAN,
     Definition,
     Died,
+    Ended,
     Event,
     Failure,
     Finished,
-    Raw,
     Resumed,
     Skipped,
     Submitted,
@@ -34,6 +36,9 @@ from chargehand.wire import (
     read_entry,
     read_key,
 )
+from support import rules
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -61,6 +66,9 @@ class World:
     fixed: dict[str, Limit] = field(default_factory=dict)  # limits that the configuration sets
     inbox: list[tuple[str, Event | None]] = field(default_factory=list)
     succeeded: dict[tuple[str, int], int] = field(default_factory=dict)  # how often a success was recorded
+    begun: dict[str, list[int]] = field(default_factory=dict)  # a limit's name -> when steps under it began
+    dropped: set[str] = field(default_factory=set)  # plans with entries that were dropped when they were taken
+    ended: set[Ended] = field(default_factory=set)  # the ends of plans that were told to other plans
     labelled: dict[str, dict[str, int]] = field(default_factory=dict)
     looks: list[tuple[int, dict[str, set[int]]]] = field(default_factory=list)  # at what was owned, and when
     most: int = 500  # effects a commit
@@ -95,23 +103,17 @@ class World:
         while waiting:
             raw = waiting.popleft()
             entry = read_entry(raw)
-            grace = self.stopped.get(read_key(entry.key)[0])
+            plan = read_key(entry.key)[0]
+            grace = self.stopped.get(plan)
             if grace is None or (entry.despite and grace != HALTED):
                 break
+            self.dropped.add(plan)
         else:
             return None
-        self.started(entry.key)
+        rules.check_started(self, entry)
+        self.runs[plan] = self.runs.get(plan, 0) + 1
         self.owned.setdefault(worker, {})[entry.key] = raw
         return entry.key
-
-    def started(self, key: str) -> None:
-        """Invariant 2: a step starts only after every step it depends on has succeeded, or was skipped."""
-        plan, step, _ = read_key(key)
-        for edge in self.definitions[plan].steps[step].after:
-            low, high = (edge, edge + 1) if isinstance(edge, int) else edge
-            for source in range(low, high):
-                assert self.states[plan][source + 1] in DONE, (plan, step, source)
-        self.runs[plan] = self.runs.get(plan, 0) + 1
 
     def finish(
         self,
@@ -160,14 +162,24 @@ class World:
         ]
         owned, due = self._look(due)
         found = named((event for _, event in events if event is not None), due, corpses)
+        unreadable: dict[str, Unreadable] = {}
         for plan in sorted((found.plans | self.director.wanted()) - set(self.director.plans)):
-            if (run := self.load(plan)) is not None:
+            run = self.load(plan)
+            if isinstance(run, PlanRun):
                 self.director.adopt(run)
+            elif run is not None:
+                unreadable[plan] = run
         repeats = {
             name: msgspec.json.decode(self.repeats[name], type=Repeat) for name in found.repeats if name in self.repeats
         }
         commit, covered = self.director.decide(
-            events, now_ms=self.now_ms, due=due, corpses=corpses, owned=owned, repeats=repeats
+            events,
+            now_ms=self.now_ms,
+            due=due,
+            corpses=corpses,
+            unreadable=unreadable,
+            owned=owned,
+            repeats=repeats,
         )
         if apply:
             self.apply(commit)
@@ -261,22 +273,24 @@ class World:
         keys = (read_key(key) for owned in self.owned.values() for key in owned)
         return {step for other, step, _ in keys if other == plan}
 
-    def load(self, plan: str) -> PlanRun | None:
+    def load(self, plan: str) -> PlanRun | Unreadable | None:
         """As the ledger does: None for what does not exist, and for what could never be run."""
         if plan not in self.states:
             return None
         definition = self.definitions[plan]
+        records = dict(self.records.get(plan, {}))
+        records.pop(WHOLE_PLAN, None)
+        rest = records.pop(PLAN_RECORD, None)
+        record = msgspec.json.decode(rest, type=PlanRecord) if rest else None
         try:
             run = PlanRun(plan, _head(definition), bytes(self.states[plan]))
             run.extend(definition.steps)
-        except DefinitionError:
-            assert self.states[plan][0] == PlanState.REJECTED
-            return None
-        for step, record in self.records.get(plan, {}).items():
-            if step == PLAN_RECORD:
-                run.rest = msgspec.json.decode(record, type=PlanRecord)
-            elif step != WHOLE_PLAN:
-                run.records[step] = msgspec.json.decode(record, type=StepRecord)
+        except DefinitionError as error:
+            if self.states[plan][0] in ENDED:
+                return None
+            return Unreadable(str(error), definition.parent, record.followers if record else ())
+        run.rest = record
+        run.records.update((step, msgspec.json.decode(one, type=StepRecord)) for step, one in records.items())
         return run
 
     def apply(self, commit: Commit) -> None:
@@ -314,24 +328,20 @@ class World:
             self.queues.setdefault(queue, deque()).extendleft(reversed(entries))
         for queue, entries in commit.alone.items():
             self.queues.setdefault(queue, deque()).extend(entries)
-        self.check_places()
+        rules.check(self, commit)
 
     def _rest(self, commit: Commit) -> None:
-        for held, changes in (
-            (self.stopped, commit.stopped),
-            (self.locked, commit.locked),
-            (self.limited, commit.limited),
-            (self.rates, commit.rates),
-            (self.repeats, commit.repeats),
-        ):
-            for name, value in changes.items():
-                if value is None:
-                    held.pop(name, None)  # type: ignore[attr-defined]
-                else:
-                    held[name] = value  # type: ignore[index]
+        _update(self.stopped, commit.stopped)
+        _update(self.locked, commit.locked)
+        _update(self.limited, commit.limited)
+        _update(self.rates, commit.rates)
+        _update(self.repeats, commit.repeats)
         for slot, taken in commit.slots.items():
-            assert taken or slot in self.slots
-            self.slots.add(slot) if taken else self.slots.discard(slot)
+            if taken:
+                self.slots.add(slot)
+                self.begun.setdefault(slot.rpartition(" ")[0], []).append(self.now_ms)
+            else:
+                self.slots.remove(slot)
         for index, plans in commit.labelled.items():
             self.labelled.setdefault(index, {}).update((plan, ms) for ms, plan in plans)
         for plan, entries in commit.history.items():
@@ -339,8 +349,12 @@ class World:
         for launch in commit.launched:
             self.definitions[launch.plan] = msgspec.json.decode(launch.definition, type=Definition)
             self.put(Submitted(launch.plan, Raw(launch.definition)))
-        for event in commit.told:
-            self.put(decode_event(event))
+        for data in commit.told:
+            event = decode_event(data)
+            if isinstance(event, Ended):
+                assert event not in self.ended, f"{event} is told twice"
+                self.ended.add(event)
+            self.put(event)
 
     def _write(self, plan: str, offset: int, value: bytes) -> None:
         state = self.states[plan]
@@ -351,24 +365,20 @@ class World:
                 assert byte in {state[at], StepState.UNDOING}, f"step {at - 1} of {plan} was done with and moved again"
             state[at] = byte
 
-    def check_places(self) -> None:
-        """A step that stands is in exactly one place: a queue, an owner, or the unread inbox."""
-        places: dict[tuple[str, int], int] = {}
-        for waiting in self.queues.values():
-            for raw in waiting:
-                plan, step, _ = read_key(read_entry(raw).key)
-                places[plan, step] = places.get((plan, step), 0) + 1
-        for owned in self.owned.values():
-            for key in owned:
-                plan, step, _ = read_key(key)
-                places[plan, step] = places.get((plan, step), 0) + 1
-        assert all(count == 1 for count in places.values()), places
-
     def skip(self, plan: str, step: int) -> None:
         self.put(Skipped(plan, step))
 
     def resume(self, plan: str) -> None:
         self.put(Resumed(plan))
+
+
+def _update(held: dict[str, T], changes: Mapping[str, T | None]) -> None:
+    """What is None goes."""
+    for name, value in changes.items():
+        if value is None:
+            held.pop(name, None)
+        else:
+            held[name] = value
 
 
 def _head(definition: Definition) -> Definition:

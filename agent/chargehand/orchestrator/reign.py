@@ -20,6 +20,7 @@ from chargehand.plan.director import Director, named
 from chargehand.plan.life import PlanState
 from chargehand.plan.limits import Limit
 from chargehand.plan.repeat import Repeat
+from chargehand.plan.run import Unreadable
 from chargehand.plan.timers import check_timer
 from chargehand.store.committing import commit_command
 from chargehand.store.connection import Command, Full, Line, Unavailable, boottime
@@ -253,7 +254,7 @@ class Reign:
 
     def _load(
         self, events: list[tuple[str, Event | None]], due: list[str], corpses: list[Corpse]
-    ) -> tuple[dict[str, str], dict[str, Repeat]]:
+    ) -> tuple[dict[str, Unreadable], dict[str, Repeat]]:
         found = named((event for _, event in events if event is not None), due, corpses)
         wanted, repeats = found.plans | self._director.wanted(), self._ledger.repeats(found.repeats)
         if self._careful:

@@ -19,6 +19,7 @@ from chargehand.wire import (
     Failure,
     Finished,
     Suspension,
+    child_generation,
     encode,
     read_key,
     step_key,
@@ -82,7 +83,8 @@ class Attempts:
         more = record.more or More()
         more = msgspec.structs.replace(more, wake=how.event if how.event not in SYSTEM_EVENTS else "wake", event=None)
         if how.children:
-            more.total, more.end = how.children, how.end or how.children
+            # Of one generation there may be more than this attempt knows of: an earlier one has started them.
+            more.total, more.end = max(more.total, how.children), max(more.end, how.end or how.children)
         run.note(step, msgspec.structs.replace(record, more=more))
         self._books.history(run, "suspended", step, record.attempt)
         if run.plan_state in _ENDING:
@@ -110,6 +112,8 @@ class Attempts:
             return
         record = run.kept(event.step)
         more = record.more or More()
+        if child_generation(event.other, event.plan, event.step) != more.generation:
+            return  # the step does not wait for that one
         well = event.state == chr(PlanState.SUCCEEDED)
         more = msgspec.structs.replace(more, ok=more.ok + well, bad=more.bad + (not well))
         run.note(event.step, msgspec.structs.replace(record, more=more))

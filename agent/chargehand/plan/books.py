@@ -97,7 +97,8 @@ class Books:
         """The plan, to be changed in this turn; None when it is not there, or has ended."""
         run = self.plans.get(plan)
         if run is not None and run.state[0] in ENDED:  # a timer that outlived it, a late event
-            self.forget(plan)
+            if plan not in self.touched:
+                self.forget(plan)
             return None
         if run is not None:
             self.plans.move_to_end(plan)
@@ -258,12 +259,11 @@ class Books:
         names = run.limited[definition.policy]
         return names if definition.node is None else tuple(name for name in names if name.startswith("action:"))
 
-    def leave_lines(self, run: PlanRun) -> None:
+    def leave_lines(self, plan: str) -> None:
         """It waits for no limit any more."""
         for name in self.limits.waited_for():
-            if self.limits.waits(name, run.id):
-                self.leave_line(name, run.id)
-        run.blocked.clear()
+            if self.limits.waits(name, plan):
+                self.leave_line(name, plan)
 
     def leave_line(self, name: str, plan: str) -> None:
         self.limits.go(name, plan)

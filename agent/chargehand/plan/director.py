@@ -26,9 +26,10 @@ from chargehand.plan.opening import NOT_BEGUN, Opening
 from chargehand.plan.recurring import Repeats
 from chargehand.plan.repeat import Repeat
 from chargehand.plan.requests import Requests
-from chargehand.plan.run import PlanRun
+from chargehand.plan.run import PlanRun, Unreadable
 from chargehand.plan.timers import more_timer
 from chargehand.wire import (
+    HALTED,
     WHOLE_PLAN,
     Cancelled,
     Cascade,
@@ -147,15 +148,15 @@ class Director:
         now_ms: int,
         due: Sequence[str] = (),
         corpses: Sequence[Corpse] = (),
-        unreadable: Mapping[str, str] | None = None,
+        unreadable: Mapping[str, Unreadable] | None = None,
         owned: Mapping[str, Set[int]] | None = None,
         repeats: Mapping[str, Repeat] | None = None,
     ) -> tuple[Commit, int]:
         """Return the commit and how many of `events` it covers.
 
         `events` are (position, event), None for one that could not be read; `due` are timers whose time
-        has come; `now_ms` is Redis' TIME; `unreadable` are accepted plans that could not be loaded, with
-        the reason; `owned` are, for each due check timer's plan, the steps that workers own, read so that
+        has come; `now_ms` is Redis' TIME; `unreadable` are accepted plans that could not be loaded;
+        `owned` are, for each due check timer's plan, the steps that workers own, read so that
         every earlier event of theirs is handled by now; `repeats` are the records of the recurring plans
         that are named; every plan that is named or `wanted` is in memory, or is not there. Corpses and
         timers are always dealt with; events until the commit is full.
@@ -163,9 +164,8 @@ class Director:
         books = self._books
         commit = books.begin(now_ms)
         self._repeats.begin(dict(repeats or {}))
-        for plan, why in (unreadable or {}).items():
-            commit.states.append(StateWrite(plan, 0, bytes([PlanState.REJECTED])))
-            self._books.refuse(plan, why, before=_OPEN)
+        for plan, found in (unreadable or {}).items():
+            self._give_up(plan, found)
         for corpse in corpses:
             self._attempts.reap(corpse)
         for timer in due:
@@ -194,6 +194,17 @@ class Director:
         books.asked = set()
         books.trim()
         return commit, covered
+
+    def _give_up(self, plan: str, found: Unreadable) -> None:
+        """It was accepted, and cannot be run: it ends, whatever was begun of it."""
+        books = self._books
+        books.commit.states.append(StateWrite(plan, 0, bytes([PlanState.REJECTED])))
+        books.commit.stopped[plan] = HALTED
+        books.refuse(plan, found.why, before=_OPEN)
+        for slot in books.limits.leave_all(plan):
+            books.commit.slots[slot] = False
+            books.opened[slot.rpartition(" ")[0]] = None
+        self._part(plan, PlanState.REJECTED, found.parent, found.followers)
 
     def _ring(self, timer: str, owned: Mapping[str, Set[int]]) -> None:
         kind, _, rest = timer.partition(" ")
@@ -252,26 +263,28 @@ class Director:
 
     def _close(self, run: PlanRun) -> None:
         """It has ended: whoever waits for that, or for what it held, is told."""
-        letter = chr(run.plan_state)
-        parent = run.definition.parent
-        if parent is not None:
-            self._books.tell(Ended(parent[0], parent[1], run.id, letter))
-        if run.rest is not None:
-            for follower in run.rest.followers:
-                self._books.tell(Ended(follower, WHOLE_PLAN, run.id, letter))
-        if run.id in self._books.locks:
-            locks, entered = self._books.locks.leave(run.id)
-            for lock in locks:
-                self._books.commit.locked[lock_member(run.id, lock)] = None
-                self._books.commit.count()
-            for plan in entered:
-                self._books.commit.timers[more_timer(plan)] = self._books.now
-                self._books.commit.count()
-        self._books.leave_lines(run)
+        self._part(run.id, run.plan_state, run.definition.parent, run.rest.followers if run.rest is not None else ())
         if run.rest is not None and run.rest.marked and not run.rest.orphaned:  # none of its entries is left anywhere
             self._books.commit.stopped[run.id] = None
         self._books.eager.pop(run.id, None)
         self._books.forget(run.id)
+
+    def _part(self, plan: str, state: PlanState, parent: tuple[str, int] | None, followers: Iterable[str]) -> None:
+        """Tell whoever waits for its end, and give up what it holds or waits for."""
+        books = self._books
+        if parent is not None:
+            books.tell(Ended(parent[0], parent[1], plan, chr(state)))
+        for follower in followers:
+            books.tell(Ended(follower, WHOLE_PLAN, plan, chr(state)))
+        if plan in books.locks:
+            locks, entered = books.locks.leave(plan)
+            for lock in locks:
+                books.commit.locked[lock_member(plan, lock)] = None
+                books.commit.count()
+            for other in entered:
+                books.commit.timers[more_timer(other)] = books.now
+                books.commit.count()
+        books.leave_lines(plan)
 
     def _unloaded(self, plan: str) -> bool:
         """Accepted in this turn, and not in memory: the next turn loads it."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import deque
 
 from chargehand.plan.books import Books
-from chargehand.plan.ending import Ending
+from chargehand.plan.ending import UNDO_WINDOW, Ending
 from chargehand.plan.life import PlanState, StepEvent, StepState
 from chargehand.plan.run import PlanRun
 from chargehand.plan.timers import limit_timer
+from chargehand.plan.undo import Undo
 
 __all__ = ["WINDOW", "Dispatch"]
 
@@ -25,28 +26,33 @@ class Dispatch:
 
     def dispatch(self) -> None:
         """Queue ready steps while the commit has room, a plan at a time, each plan at most its window."""
-        commit = self._books.commit
-        for name in list(self._books.opened):
+        books = self._books
+        for name in list(books.opened):
             self._let_in(name)
-        for plan in list(self._books.eager):
-            run = self._books.plans[plan]
-            undo = self._books.undos.get(plan)
-            if undo is not None:
-                while undo.ready and run.count(StepState.UNDOING) < WINDOW:
-                    if commit.pushed and self._books.full:
-                        self._books.eager.move_to_end(plan)
-                        return
-                    self._ending.undo(run, undo.ready.popleft())
-                if not undo.ready:
-                    del self._books.eager[plan]
-                continue
-            most = _most(run)
-            while run.ready and run.standing < most and run.plan_state is PlanState.RUNNING:
-                if commit.pushed and self._books.full:
-                    self._books.eager.move_to_end(plan)  # the next turn starts with the other plans
-                    return
-                self._queue(run, run.ready.popleft())
-            del self._books.eager[plan]
+        for plan in list(books.eager):
+            run = books.plans[plan]
+            undo = books.undos.get(plan)
+            if not (self._spread(run) if undo is None else self._undo(run, undo)):
+                books.eager.move_to_end(plan)  # the next turn starts with the other plans
+                return
+            del books.eager[plan]
+
+    def _spread(self, run: PlanRun) -> bool:
+        """Queue what is ready, or have it wait for its limits. False: the commit has no room for more."""
+        most = _most(run)
+        while run.ready and run.standing < most and run.plan_state is PlanState.RUNNING:
+            if self._books.commit.pushed and self._books.full:
+                return False
+            self._queue(run, run.ready.popleft())
+        return True
+
+    def _undo(self, run: PlanRun, undo: Undo) -> bool:
+        """Queue reverts. False: the commit has no room for more."""
+        while undo.ready and run.count(StepState.UNDOING) < UNDO_WINDOW:
+            if self._books.commit.pushed and self._books.full:
+                return False
+            self._ending.undo(run, undo.ready.popleft())
+        return True
 
     def _queue(self, run: PlanRun, step: int, turn: str = "") -> None:
         """Queue a ready step, if its limits allow."""
@@ -59,14 +65,14 @@ class Dispatch:
             self._books.commit.push(self._books.commit.pushed, queue, entry)
 
     def _blocked(self, run: PlanRun, step: int, names: tuple[str, ...], turn: str) -> bool:
-        """True when a limit has no room for it: it waits in line. Else it has its slots. `turn`: where it is first."""
+        """True when a limit has no room for it: it waits in line. Else it has its slots.
+
+        `turn`: in which line it was first. It has waited, so it does not get behind those in other lines: else steps
+        under two limits could be sent from one line to the other for ever.
+        """
         for name in names:
             opens = self._books.limits.opens(name, self._books.now)
-            if (
-                (name != turn and self._books.limits.first(name) is not None)
-                or opens is None
-                or opens > self._books.now
-            ):
+            if (not turn and self._books.limits.first(name) is not None) or opens is None or opens > self._books.now:
                 if name not in run.blocked:
                     run.blocked[name] = deque()
                     if not self._books.limits.waits(name, run.id):
@@ -100,23 +106,26 @@ class Dispatch:
             run = self._books.plans.get(plan)
             if run is None and plan not in self._books.asked:
                 return  # the next turn loads it, and goes on here
-            waiting = (run.blocked.get(name) or run.ready) if run is not None else None
-            if run is None or not waiting or run.plan_state is not PlanState.RUNNING:
+            if run is None or run.plan_state is not PlanState.RUNNING:
+                self._books.leave_line(name, plan)
+                continue
+            if name not in run.blocked and not self._spread(run):  # loaded since: for what do its steps wait?
+                return
+            waiting = run.blocked.get(name)
+            if not waiting:
                 self._books.leave_line(name, plan)
                 continue
             if run.standing >= _most(run):  # it waits for its own steps first, and then at the end of the line
                 self._books.leave_line(name, plan)
-                run.begin(run.blocked.pop(name, ()))
+                run.begin(run.blocked.pop(name))
                 continue
             step = waiting.popleft()
-            if not run.blocked.get(name):
-                run.blocked.pop(name, None)
-            if waiting:
-                self._wait(name, plan)  # the others first
-            else:
+            if not waiting:
+                del run.blocked[name]
                 self._books.leave_line(name, plan)
-            self._books.touched[plan] = run
             self._queue(run, step, turn=name)
+            if waiting and run.state[step + 1] == StepState.STANDING:
+                self._wait(name, plan)  # the other plans first
         if not self._books.full:
             self._books.opened.pop(name, None)
 

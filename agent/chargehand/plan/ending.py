@@ -67,7 +67,8 @@ class Ending:
         self._books.eager.pop(run.id, None)
         for step in run.in_state(StepState.RETRYING):
             self._books.move_step(run, step, StepEvent.CANCELLED)
-        self._books.leave_lines(run)
+        self._books.leave_lines(run.id)
+        run.blocked.clear()
         if run.standing:
             run.record.marked = True
             self._books.commit.stopped[run.id] = grace_ms

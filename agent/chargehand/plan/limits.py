@@ -113,6 +113,11 @@ class Limits:
                 del self._slots[name]
         return names
 
+    def leave_all(self, plan: str) -> list[str]:
+        """Give all slots of a plan back: those slots, as they stand in Redis."""
+        steps = [step for step in self._names if step.rpartition("/")[0] == plan]
+        return [f"{name} {step}" for step in steps for name in self.leave(step)]
+
     @property
     def used(self) -> bool:
         """True when any step has a slot."""

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from msgspec import Raw, Struct
 
 from chargehand.plan.life import DONE, STEP_LIFE, PlanState, StepEvent, StepState
 from chargehand.wire import Definition, Step
 
-__all__ = ["DefinitionError", "More", "PlanRecord", "PlanRun", "StepRecord", "check_steps"]
+__all__ = ["DefinitionError", "More", "PlanRecord", "PlanRun", "StepRecord", "Unreadable", "check_steps"]
 
 #: A range of dependencies up to this length is kept as single edges; a longer one is counted as a group,
 #: so that a join over 10,000 steps costs one counter and not 10,000 entries.
@@ -55,6 +56,14 @@ class StepRecord(Struct, array_like=True, omit_defaults=True):
     losses: int = 0  # attempts lost with their worker
     error: str = ""  # JSON of the last `Failure`
     more: More | None = None
+
+
+class Unreadable(NamedTuple):
+    """A plan that was accepted and turns out to be none that could be run."""
+
+    why: str
+    parent: tuple[str, int] | None = None  # as far as its definition can be read
+    followers: Sequence[str] = ()  # plans that start after this one
 
 
 class PlanRecord(Struct, array_like=True, omit_defaults=True):

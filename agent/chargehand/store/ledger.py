@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import msgspec
@@ -12,7 +13,7 @@ from chargehand.plan.life import ENDED
 from chargehand.plan.limits import Limit, Limits
 from chargehand.plan.locks import Locks
 from chargehand.plan.repeat import Repeat
-from chargehand.plan.run import DefinitionError, PlanRecord, PlanRun, StepRecord
+from chargehand.plan.run import DefinitionError, PlanRecord, PlanRun, StepRecord, Unreadable
 from chargehand.store.connection import Command, Line
 from chargehand.store.keys import Keys
 from chargehand.store.membership import Member
@@ -40,7 +41,7 @@ class Head(NamedTuple):
 
 class Loaded(NamedTuple):
     runs: list[PlanRun]
-    unreadable: dict[str, str]  # plan -> why
+    unreadable: dict[str, Unreadable]
 
 
 class Owned(NamedTuple):
@@ -131,7 +132,7 @@ class Ledger:
         """
         wanted = list(plans)
         runs: list[PlanRun] = []
-        unreadable: dict[str, str] = {}
+        unreadable: dict[str, Unreadable] = {}
         for at in range(0, len(wanted), 100):
             some = wanted[at : at + 100]
             commands: list[Command] = []
@@ -147,8 +148,8 @@ class Ledger:
                 try:
                     runs.append(self._build(plan, states, definition, records, between))
                 except (msgspec.MsgspecError, DefinitionError) as error:
-                    if states[:1] != b"X":
-                        unreadable[plan] = str(error)
+                    if states[0] not in ENDED:
+                        unreadable[plan] = _unreadable(str(error), definition, records)
             between()
         return Loaded(runs, unreadable)
 
@@ -304,6 +305,17 @@ class Ledger:
             Corpse(incarnation, tuple(key.decode() for key in keys), beat, _boot(member))
             for (incarnation, beat), member, keys in zip(dead, members, owned, strict=True)
         ]
+
+
+def _unreadable(why: str, definition: bytes | None, records: Sequence[bytes]) -> Unreadable:
+    """What can be known of it all the same: who waits for its end."""
+    parent, followers = None, []
+    with suppress(msgspec.MsgspecError):
+        parent = _labels_decoder.decode(definition or b"null").parent
+    with suppress(msgspec.MsgspecError):
+        rest = dict(_pairs(records)).get(b"rest")
+        followers = _plan_record_decoder.decode(rest).followers if rest else []
+    return Unreadable(why, parent, followers)
 
 
 class _Boot(msgspec.Struct):
