@@ -253,6 +253,17 @@ def test_what_was_not_heard_is_found_by_the_next_beat(
     until("it is asked", lambda: lines(path) == ["started", "asked"])
 
 
+def test_listens_again_after_its_connection_was_lost(worker: Program, line: Line) -> None:
+    def listeners() -> int:
+        count: int = line.call("PUBSUB", "NUMSUB", KEYS.stop_channel)[1]
+        return count
+
+    until("it listens", lambda: listeners() == 1)
+    before = line.call("CLIENT", "LIST", "TYPE", "pubsub")
+    assert line.call("CLIENT", "KILL", "TYPE", "pubsub") == 1
+    until("it listens again", lambda: listeners() == 1 and line.call("CLIENT", "LIST", "TYPE", "pubsub") != before)
+
+
 def test_suspended_step_is_told(
     orchestrator: Program, worker: Program, start_program: Start, client: Client, place: Path, line: Line
 ) -> None:

@@ -140,6 +140,18 @@ def test_nothing_is_in_the_way_while_redis_is_away(
     assert lines == ["begun", *(f"line {number}" for number in range(50))]
 
 
+def test_full_redis_takes_the_result_without_the_words(
+    orchestrator: Program, worker: Program, client: Client, place: Path, line: Line
+) -> None:
+    name = submit(client, "tells", gate=str(place / "gate"), lines=5)
+    until("it has begun", lambda: len(said(line, name)) == 2)
+    line.batch([("CONFIG", "SET", "maxmemory-policy", "noeviction"), ("CONFIG", "SET", "maxmemory", "100kb")])
+    (place / "gate").touch()
+    assert client.wait(name, 30) is PlanState.SUCCEEDED
+    assert client.output(name) == "told"
+    assert len(said(line, name)) == 2
+
+
 def test_only_of_what_is_owned(line: Line) -> None:
     line.call("HSET", KEYS.own("w1"), "p/0/2", "entry")
     mine = Report("p/0/2", b'[0.5,"",1]', [b'[0,2,1,"say","a"]', b'[0,2,1,"say","b"]'])
