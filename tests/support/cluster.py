@@ -32,8 +32,8 @@ class Cluster:
             self.replicas = [self._node(3 + number) for number in range(replicas)]
             self._meet(self.replicas)
             master = node_id(owner)
+            until("they know their master", lambda: all(master in _known(replica) for replica in self.replicas))
             for replica in self.replicas:
-                until("it knows its master", lambda r=replica: master in _known(r))
                 ask(replica, "CLUSTER", "REPLICATE", master)
             until("the replicas are in step", lambda: ask(owner, "WAIT", replicas, 10) >= replicas, timeout=60)
             until("everybody knows of them", lambda: all(self._knows_replicas(node, master) for node in self.nodes))
@@ -54,9 +54,12 @@ class Cluster:
         for other in others:
             ask(self.nodes[0], "CLUSTER", "MEET", "127.0.0.1", other.port)
         every = {*self.nodes, *others}
-        for node in every:
-            until("all know each other", lambda n=node: len(_known(n)) >= len(every), timeout=60)
-            until("it is one cluster", lambda n=node: b"cluster_state:ok" in ask(n, "CLUSTER", "INFO"), timeout=60)
+
+        def one_cluster() -> bool:
+            return all(b"cluster_state:ok" in ask(node, "CLUSTER", "INFO") for node in every)
+
+        until("all know each other", lambda: all(len(_known(node)) >= len(every) for node in every), timeout=60)
+        until("it is one cluster", one_cluster, timeout=60)
 
     def _knows_replicas(self, node: Server, master: str) -> bool:
         lines = ask(node, "CLUSTER", "NODES").decode().splitlines()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ class Group:
         line.close()
         self.sentinels = [Sentinel(directory / f"sentinel-{number}", at) for number in range(3)]
         for sentinel in self.sentinels:
-            until("all know each other", lambda s=sentinel: s.knows(replicas=replicas, sentinels=2), timeout=60)
+            until("it knows all others", partial(sentinel.knows, replicas=replicas, sentinels=2), timeout=60)
         self.url = url_of(self.sentinels)
 
     def master(self) -> Server:
@@ -96,8 +97,10 @@ class Group:
         return found
 
     def stop(self) -> None:
-        for one in [*self.sentinels, *self.servers]:
-            one.kill()
+        for sentinel in self.sentinels:
+            sentinel.kill()
+        for server in self.servers:
+            server.kill()
 
 
 def leads(server: Server) -> bool:
@@ -111,10 +114,10 @@ def follows(server: Server) -> bool:
     return found[0] == b"slave" and found[3] == b"connected"
 
 
-def _role(server: Server) -> list[Any]:
+def _role(server: Server) -> list[object]:
     try:
         line = server.line()
-        found: list[Any] = line.call("ROLE")
+        found: list[object] = line.call("ROLE")
         line.close()
     except Unavailable:
         return [b""]  # sentinels end all its connections while they change it
