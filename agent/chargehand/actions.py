@@ -12,7 +12,7 @@ Steps name what a worker runs by the action's name, or `NAME:PHASE` (`lookup`).
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import cached_property, partial
 from typing import Any, Generic, ParamSpec, TypeVar, Unpack, overload
 
@@ -25,6 +25,7 @@ from chargehand.context import (
     Spawn,
     StepContext,
     SubPlansFailed,
+    Suspend,
     Unretriable,
     call_as,
     current_step,
@@ -271,7 +272,23 @@ class ClassAction(Action[P, R]):
         if method == "event":
             assert context.event is not None
             return partial(instance.event, *context.event)
-        return partial(instance.cancel)
+        return partial(_told_to_cancel, instance.cancel, context)
+
+
+def _told_to_cancel(cancel: Callable[[], Any], context: StepContext) -> Any:
+    """Whatever `cancel` gives is no output of the step, which ends as cancelled, unless it asks to wait once more."""
+    given = cancel()
+    return _awaited(given, context) if inspect.isawaitable(given) else _cancelled(given, context)
+
+
+async def _awaited(given: Awaitable[Any], context: StepContext) -> Any:
+    return _cancelled(await given, context)
+
+
+def _cancelled(given: Any, context: StepContext) -> Any:
+    if isinstance(context.returned(given), Suspend | Spawn):
+        return given
+    raise Cancelled("while it was suspended")
 
 
 class _LaterPhase(Action[..., Any]):

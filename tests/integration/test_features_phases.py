@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from chargehand.client import Client
-from chargehand.config.load import load
 from chargehand.plan.life import PlanState
-from chargehand.registry import load_actions
 from chargehand.store.connection import Line
 from chargehand.store.keys import Keys
-from chargehand.store.plans import PlanView
 from support.counting import Log, nothing_held
 from support.faults import lines_of
 from support.orchestrators import Orchestrators
-from support.programs import Program, until, write_config
-from support.server import Server
-
-Start = Callable[..., Program]
+from support.plans import is_in, view_of
+from support.programs import until
 
 KEYS = Keys("default")
 EXTRA = """
@@ -33,34 +27,12 @@ params.state = { type = "string" }
 params.path = { type = "string" }
 """
 
-
-@pytest.fixture
-def orchestrators(start_program: Start, server: Server) -> Orchestrators:
-    return Orchestrators(start_program, server, EXTRA)
-
-
-@pytest.fixture(autouse=True)
-def worker(start_program: Start) -> Program:
-    return start_program("worker", node="node-w", extra=EXTRA).ready()
+pytestmark = pytest.mark.usefixtures("worker")
 
 
 @pytest.fixture
-def client(place: Path, server: Server) -> Iterator[Client]:
-    settings = load(write_config(place, server.url, node="client", extra=EXTRA)).settings
-    with Client(settings, load_actions(settings).actions) as made:
-        yield made
-
-
-@pytest.fixture
-def line(server: Server) -> Iterator[Line]:
-    made = server.line()
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def log(place: Path) -> Log:
-    return Log(place / "notes")
+def extra() -> str:
+    return EXTRA
 
 
 @pytest.fixture
@@ -69,16 +41,6 @@ def gates(place: Path) -> Path:
     made = place / "gates"
     made.mkdir()
     return made
-
-
-def view_of(client: Client, plan: str) -> PlanView:
-    view = client.read(plan)
-    assert view is not None
-    return view
-
-
-def is_in(client: Client, plan: str, state: str) -> bool:
-    return view_of(client, plan).state == state
 
 
 def becomes(client: Client, plan: str, state: PlanState) -> None:
@@ -202,6 +164,27 @@ def test_revert_of_a_plan_that_runs(
     assert log.words == [*one_by_one("run:a", "run:b"), "+held", *one_by_one("revert:b", "revert:a")]
     assert steps(client, name)[:4] == ["reverted", "reverted", "cancelled", "waiting"]
     nothing_held(line, KEYS, ended=[name])
+
+
+def test_revert_of_a_plan_with_a_suspended_step(
+    orchestrators: Orchestrators, client: Client, log: Log, line: Line
+) -> None:
+    """It is told that it is cancelled, and has nothing to be undone: it has not succeeded."""
+    plan = client.plan("ask")
+    with plan.sequence():
+        plan.add("Asks", path=log.path, name="a")
+        plan.add("Asks", path=log.path, name="b")
+    name = client.submit(plan)
+    until("it is suspended", lambda: steps(client, name)[0] == "suspended")
+    client.send_event(name, 0, "answer", "yes")
+    until("the next is suspended", lambda: steps(client, name)[1] == "suspended")
+    with orchestrators.nobody_active():
+        client.revert(name)
+    becomes(client, name, PlanState.REVERTED)
+    assert log.words == one_by_one("asks:a", "asks:b", "cancel:b", "revert:a:yes")
+    assert steps(client, name) == ["reverted", "cancelled"]
+    assert view_of(client, name).steps[1].result is None
+    nothing_held(line, KEYS)
 
 
 def test_rescue_by_reverting(orchestrators: Orchestrators, client: Client, log: Log, gates: Path, line: Line) -> None:

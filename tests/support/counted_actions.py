@@ -131,6 +131,27 @@ class Builds:
         Path(output["made"]).unlink()
 
 
+@action
+class Asks:
+    """Waits until somebody says how it is to go on."""
+
+    step: StepContext
+
+    def run(self, path: str, name: str) -> Any:
+        stay(path, f"asks:{name}")
+        return self.step.suspend({"path": path, "name": name})
+
+    def event(self, name: str, data: Any) -> Any:
+        return {"answer": data}
+
+    def cancel(self) -> str:
+        stay(self.step.saved["path"], f"cancel:{self.step.saved['name']}")
+        return "said goodbye"
+
+    def revert(self, path: str, name: str, output: Any) -> None:
+        stay(path, f"revert:{name}:{output['answer']}")
+
+
 @action(locks=[shared("hall")])
 class Sticks:
     """It cannot be undone."""

@@ -103,7 +103,9 @@ def moment_line(moment: Moment) -> str:
         return f"plan {moment.text}"
     if moment.what == "asked":
         return f"asked to {moment.text}{by}"
-    what = f"step {moment.step} {moment.what}"
+    error = moment.error
+    cancelled = error is not None and error.kind == "cancelled"
+    what = f"step {moment.step} {'cancelled' if cancelled else moment.what}"
     if moment.what == "event":
         return f"step {moment.step} was sent {moment.text!r}{by}"
     if moment.attempt > 1:
@@ -114,8 +116,8 @@ def moment_line(moment: Moment) -> str:
         what += f" on {moment.node}"
     if moment.started_ms:
         what += f" after {max(0, moment.ms - moment.started_ms) / 1000:.2f} s"
-    if moment.error is not None:
-        what += f": {moment.error.kind}: {moment.error.message}"
+    if error is not None:
+        what += f": {error.message}" if cancelled else f": {error.kind}: {error.message}"
     return what
 
 
