@@ -2,7 +2,7 @@
 
 Sending is the sdnotify library's, inside its limits: it encodes latin-1 (a status with any other character
 silently never arrives), so a message is ASCII and a status one line of at most 200 characters; it would block
-when the receiver's queue is full, so its socket does not block, and the next ping carries on.
+when the receiver's queue is full, so its socket does not block, and the next message brings what this one could not.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ class Notifier:
 
     def __init__(self, notifier: sdnotify.SystemdNotifier | None) -> None:
         self._notifier = notifier
+        self._left: dict[str, str] = {}  # what found the queue full: name -> line
 
     @classmethod
     def from_environment(cls) -> Notifier:
@@ -45,15 +46,25 @@ class Notifier:
         if notifier.socket is None:  # nobody listens there
             return cls(None)
         notifier.socket.setblocking(False)
+        notifier.debug = True  # it raises what it would swallow
         return cls(notifier)
 
     def send(self, *lines: str) -> None:
         """Send assignments (`READY=1`, `STATUS=...`) in one message.
 
-        The receiver's queue is full, or it is gone: neither stops the work.
+        The receiver's queue is full, or it is gone: neither stops the work. Once there is room again the next call
+        sends what was left too, the last line of each name.
         """
-        if self._notifier is not None and lines:
-            self._notifier.notify("\n".join(clean(line, MAX_STATUS + len("STATUS=")) for line in lines))
+        if self._notifier is None or not lines:
+            return
+        self._left |= {line.partition("=")[0]: clean(line, MAX_STATUS + len("STATUS=")) for line in lines}
+        try:
+            self._notifier.notify("\n".join(self._left.values()))
+        except BlockingIOError:
+            return
+        except OSError:
+            pass  # nobody is there to hear it
+        self._left = {}
 
 
 class Message(NamedTuple):

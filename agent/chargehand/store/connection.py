@@ -37,9 +37,10 @@ Command = tuple[Any, ...]
 #: Answers of a server that is there but cannot serve: a fail-over, a start, a broken cluster. Not our mistake.
 _NOT_NOW = (ReadOnlyError, MasterDownError, ClusterDownError, TryAgainError, AskError, MovedError)
 _NOT_NOW_WORDS = re.compile(
-    r"(?:^|[\s-])(TRYAGAIN|CLUSTERDOWN|READONLY|LOADING|MASTERDOWN|BUSY|UNBLOCKED|NOREPLICAS|MISCONF)\b"
+    r"(?:^|[\s-])(?=(TRYAGAIN|CLUSTERDOWN|READONLY|LOADING|MASTERDOWN|BUSY|UNBLOCKED|NOREPLICAS|MISCONF)\b"
+    r"|WAIT cannot be used with replica)"
 )
-_IN_A_SCRIPT = " script: "  # from here on an error says which, and where in it
+_IN_A_SCRIPT = " script: "  # from here on an error says which, and where in it; before 7.0 it says so first
 
 
 class Unavailable(Exception):
@@ -200,9 +201,12 @@ class Line:
             return Full(f"{self._name}: out of memory (maxmemory reached)")
         if isinstance(error, ResponseError):
             # redis-py knows some answers by class, others by their first word, and those in a script by neither.
-            not_now = isinstance(error, _NOT_NOW) or _NOT_NOW_WORDS.search(text)
+            found = _NOT_NOW_WORDS.search(text)
+            if found:
+                text = text[found.end() :].partition(". Please")[0]
             if isinstance(error, MovedError):
                 text = f"its slot is at {error.host}:{error.port}, and a URL of redis+cluster:// finds it there"
+            not_now = found or isinstance(error, _NOT_NOW)
             return (Unavailable if not_now else Refused)(f"{self._name}: {text.partition(_IN_A_SCRIPT)[0]}")
         return Unavailable(f"{self._name}: {reason_of(error)}")
 
