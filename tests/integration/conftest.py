@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,8 +12,13 @@ import pytest
 from chargehand.client import Client
 from chargehand.config.load import load
 from chargehand.registry import load_actions
-from support.nodes import Node
-from support.programs import Program, write_config
+from chargehand.store.connection import Line
+from support.counting import Log
+from support.figures import Figures, print_figures
+from support.nodes import Node, StartNode
+from support.orchestrators import Orchestrators
+from support.programs import Program, StartProgram, write_config
+from support.proxy import LosingProxy
 from support.server import Server
 
 
@@ -33,7 +38,7 @@ def server(place: Path) -> Iterator[Server]:
 
 
 @pytest.fixture
-def start_node(place: Path, server: Server) -> Iterator[Callable[..., Node]]:
+def start_node(place: Path, server: Server) -> Iterator[StartNode]:
     """Start an agent against the test's server; all are stopped afterwards, and must leave nothing."""
     nodes: list[Node] = []
 
@@ -49,7 +54,7 @@ def start_node(place: Path, server: Server) -> Iterator[Callable[..., Node]]:
 
 
 @pytest.fixture
-def start_program(place: Path, server: Server) -> Iterator[Callable[..., Program]]:
+def start_program(place: Path, server: Server) -> Iterator[StartProgram]:
     """Start an orchestrator or worker by itself."""
     programs: list[Program] = []
 
@@ -66,7 +71,64 @@ def start_program(place: Path, server: Server) -> Iterator[Callable[..., Program
 
 
 @pytest.fixture
-def client(place: Path, server: Server) -> Iterator[Client]:
-    settings = load(write_config(place, server.url, node="client")).settings
-    with Client(settings, load_actions(settings).actions) as made:
+def extra() -> str:
+    """Further TOML for the fixtures below. A module that needs some has a fixture of this name itself."""
+    return ""
+
+
+@pytest.fixture
+def client(place: Path, server: Server, extra: str) -> Iterator[Client]:
+    settings = load(write_config(place, server.url, node="client", extra=extra)).settings
+    registry = load_actions(settings)
+    assert registry.problems == []
+    with Client(settings, registry.actions) as made:
         yield made
+
+
+@pytest.fixture
+def line(server: Server) -> Iterator[Line]:
+    made = server.line()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def proxy(server: Server) -> Iterator[LosingProxy]:
+    made = LosingProxy(server.port)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def log(place: Path) -> Log:
+    """Where the actions of `counted_actions` note their starts and ends."""
+    return Log(place / "notes")
+
+
+@pytest.fixture
+def orchestrator(start_program: StartProgram, extra: str) -> Program:
+    return start_program("orchestrator", extra=extra).ready()
+
+
+@pytest.fixture
+def orchestrators(start_program: StartProgram, server: Server, extra: str) -> Orchestrators:
+    return Orchestrators(start_program, server, extra)
+
+
+@pytest.fixture
+def worker(start_program: StartProgram, extra: str) -> Program:
+    return start_program("worker", node="node-w", extra=extra).ready()
+
+
+@pytest.fixture
+def running(orchestrator: Program, worker: Program) -> Program:
+    """Both; the orchestrator is the one to kill."""
+    return orchestrator
+
+
+@pytest.fixture(scope="module")
+def figures(request: pytest.FixtureRequest) -> Iterator[Figures]:
+    """What was measured: printed below the results."""
+    collected = Figures()
+    yield collected
+    print_figures(request, collected)

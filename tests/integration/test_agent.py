@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,11 +15,10 @@ import pytest
 from chargehand.client import Client
 from chargehand.notify import Receiver
 from chargehand.plan.life import PlanState
-from support.nodes import Node
+from support.nodes import Node, StartNode
+from support.plans import view_of
 from support.programs import ACTIONS, until, write_config
 from support.server import Server, free_port
-
-StartNode = Callable[..., Node]
 
 
 def words(node: Node) -> list[str]:
@@ -179,8 +177,7 @@ def test_stop_lets_running_steps_finish(start_node: StartNode, client: Client, p
     other = start_node("node-b")
     other.until_whole()
     assert client.wait(name, 20) is PlanState.SUCCEEDED
-    view = client.read(name)
-    assert view is not None
+    view = view_of(client, name)
     assert view.steps[0].attempt == 1
     assert view.steps[0].result is not None
     assert view.steps[0].result.node == "node-a"
@@ -204,8 +201,7 @@ def test_stop_gives_back_what_did_not_finish_in_time(start_node: StartNode, clie
     assert node.processes() == []
     until("it runs again", lambda: len((place / "lines").read_text().split()) == 2, timeout=5.0)
     assert client.wait(name, 60) is PlanState.SUCCEEDED
-    view = client.read(name)
-    assert view is not None
+    view = view_of(client, name)
     assert view.steps[0].result is not None
     assert (view.steps[0].result.node, view.steps[0].attempt, view.steps[0].losses) == ("node-b", 2, 1)
 

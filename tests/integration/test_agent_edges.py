@@ -9,17 +9,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from chargehand.store.keys import Keys
-from support.nodes import Node
+from support.nodes import Node, StartNode
 from support.programs import until, write_config
 from support.server import Server, free_port
-
-StartNode = Callable[..., Node]
 
 
 def refused(config: Path) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,10 @@ import pytest
 from chargehand.client import Client
 from chargehand.plan.life import PlanState
 from chargehand.supervisor.asking import ControlError, query
-from support.nodes import Node
+from support.nodes import Node, StartNode
+from support.plans import view_of
 from support.programs import until, write_config
 from support.server import free_port
-
-StartNode = Callable[..., Node]
 
 GROUPS = '[[worker]]\nname = "worker"\nprocesses = {processes}\n[[worker]]\nname = "other"\nqueues = ["other"]\n'
 
@@ -64,8 +62,7 @@ def test_resize_while_500_steps_run(start_node: StartNode, client: Client, place
     after = pids(node)
     assert after["orchestrator"] == before["orchestrator"]
     assert after["other"] == before["other"]
-    view = client.read(name)
-    assert view is not None
+    view = view_of(client, name)
     assert {step.attempt for step in view.steps} == {1}
 
 
@@ -87,8 +84,7 @@ def test_a_changed_worker_is_replaced_without_a_gap(start_node: StartNode, clien
     ready = [match.start() for match in re.finditer("child_ready child=worker", log)]
     assert len(ready) == 2
     assert ready[1] < log.index("child_draining child=worker")
-    view = client.read(name)
-    assert view is not None
+    view = view_of(client, name)
     assert view.steps[0].attempt == 1
 
 
@@ -224,8 +220,7 @@ def test_drain_is_kept_until_it_is_taken_back(start_node: StartNode, client: Cli
     node.until_status("drained (by root since ")
     assert node.status.endswith(": new disks)")
     assert client.wait(name, 20) is PlanState.SUCCEEDED
-    view = client.read(name)
-    assert view is not None
+    view = view_of(client, name)
     assert view.steps[0].attempt == 1
     assert node.describe()["children"] == []
     assert node.stop() == 0

@@ -6,16 +6,13 @@ The test is the systemd of the node: a real notify socket, and everything that a
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from support.nodes import Node
+from support.nodes import Node, StartNode
 from support.programs import until, write_config
 from support.server import Server, free_port
-
-StartNode = Callable[..., Node]
 
 
 def heard(node: Node) -> list[str]:

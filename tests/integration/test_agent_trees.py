@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import signal
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,10 +14,8 @@ from chargehand.config.load import load
 from chargehand.linux import tree
 from chargehand.plan.life import PlanState
 from chargehand.registry import load_actions
-from support.nodes import Node
+from support.nodes import Node, StartNode
 from support.programs import until
-
-StartNode = Callable[..., Node]
 
 #: A command whose own child ignores SIGTERM, and one whose child leaves the session. A stop waits for neither.
 STAY = """

@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from chargehand.client import Client
-from chargehand.config.load import load
 from chargehand.plan.life import PlanState
-from chargehand.registry import load_actions
 from chargehand.store import submission
 from chargehand.store.connection import Line
 from chargehand.store.keys import Keys
 from chargehand.store.membership import Member, beat, register
 from chargehand.wire import Cancelled, Halted, Reverted, step_key
-from support.programs import Program, until, write_config
-from support.server import Server
+from support.plans import submit, view_of
+from support.programs import Program, StartProgram, until
 
 KEYS = Keys("default")
 LONG = 600_000  # ms of grace: it never comes to force
-Start = Callable[..., Program]
 
 COMMANDS = """
 [[action]]
@@ -45,33 +40,8 @@ params.path = { type = "string" }
 
 
 @pytest.fixture
-def line(server: Server) -> Any:
-    made = server.line()
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def orchestrator(start_program: Start) -> Program:
-    return start_program("orchestrator").ready()
-
-
-@pytest.fixture
-def worker(start_program: Start) -> Program:
-    return start_program("worker", node="node-w", extra=COMMANDS).ready()
-
-
-@pytest.fixture
-def client(place: Path, server: Server) -> Any:
-    settings = load(write_config(place, server.url, node="client", extra=COMMANDS)).settings
-    with Client(settings, load_actions(settings).actions) as made:
-        yield made
-
-
-def submit(client: Client, action: str, **inputs: Any) -> str:
-    plan = client.plan(action)
-    plan.add(action, **inputs)
-    return client.submit(plan)
+def extra() -> str:
+    return COMMANDS
 
 
 def cancel(line: Line, plan: str, grace_ms: int = LONG) -> None:
@@ -83,8 +53,7 @@ def lines(path: Path) -> list[str]:
 
 
 def error(client: Client, plan: str, step: int = 0) -> tuple[str, str, str]:
-    view = client.read(plan)
-    assert view is not None
+    view = view_of(client, plan)
     failure = view.steps[step].error
     assert failure is not None
     return view.steps[step].state, failure.kind, failure.message
@@ -107,8 +76,7 @@ class TestHowCodeEnds:
         until("it runs", path.exists)
         cancel(line, name)
         client.wait(name, 30)
-        view = client.read(name)
-        assert view is not None
+        view = view_of(client, name)
         assert view.steps[0].state == "succeeded"
         assert client.output(name) == "all done"
 
@@ -166,8 +134,7 @@ class TestHowCodeEnds:
         until("it runs", lambda: lines(path) == ["up"])
         cancel(line, name)
         client.wait(name, 30)
-        view = client.read(name)
-        assert view is not None
+        view = view_of(client, name)
         assert view.steps[0].state == "succeeded"
         assert lines(path) == ["up", "bye"]
 
@@ -205,13 +172,12 @@ def test_what_waits_behind_it_in_the_same_worker_never_starts(
     assert client.wait(name, 30) is PlanState.CANCELLED
     assert client.wait(other, 30) is PlanState.SUCCEEDED
     assert len(lines(path)) == 5
-    view = client.read(name)
-    assert view is not None
+    view = view_of(client, name)
     assert {step.state for step in view.steps} <= {"cancelled", "waiting"}
 
 
 def test_cancel_over_a_takeover(
-    orchestrator: Program, worker: Program, start_program: Start, client: Client, place: Path, line: Line
+    orchestrator: Program, worker: Program, start_program: StartProgram, client: Client, place: Path, line: Line
 ) -> None:
     """The active orchestrator dies after it was asked and before the step has ended."""
     path = place / "lines"
@@ -230,7 +196,7 @@ def test_cancel_over_a_takeover(
 
 
 def test_asked_while_nobody_is_active(
-    orchestrator: Program, worker: Program, start_program: Start, client: Client, place: Path, line: Line
+    orchestrator: Program, worker: Program, start_program: StartProgram, client: Client, place: Path, line: Line
 ) -> None:
     path = place / "lines"
     name = submit(client, "stops_when_asked", path=str(path))
@@ -265,7 +231,7 @@ def test_listens_again_after_its_connection_was_lost(worker: Program, line: Line
 
 
 def test_suspended_step_is_told(
-    orchestrator: Program, worker: Program, start_program: Start, client: Client, place: Path, line: Line
+    orchestrator: Program, worker: Program, start_program: StartProgram, client: Client, place: Path, line: Line
 ) -> None:
     """A class with `cancel` is called, with what it saved; the active orchestrator dies before."""
     path = place / "lines"
@@ -294,7 +260,7 @@ class TestUndoing:
         self,
         orchestrator: Program,
         worker: Program,
-        start_program: Start,
+        start_program: StartProgram,
         client: Client,
         place: Path,
         line: Line,
@@ -315,8 +281,7 @@ class TestUndoing:
         assert not any((place / f"made {number}").exists() for number in range(3))
         assert [lines(place / f"made {number}.log") for number in range(3)] == [["removed True"]] * 3
         assert client.output(name, 1) == {"made": str(place / "made 1")}
-        view = client.read(name)
-        assert view is not None
+        view = view_of(client, name)
         assert [step.state for step in view.steps] == [*["reverted"] * 3, "failed"]
 
     def test_by_its_rescue(self, orchestrator: Program, worker: Program, client: Client, place: Path) -> None:

@@ -19,11 +19,11 @@ import pytest
 
 from chargehand.client import Client
 from chargehand.plan.life import PlanState
-from support.nodes import Node
+from support.nodes import Node, StartNode
+from support.plans import view_of
 from support.programs import until, write_config
 from support.server import free_port
 
-StartNode = Callable[..., Node]
 Done = subprocess.CompletedProcess[str]
 
 COMMAND = [sys.executable, "-m", "chargehand"]
@@ -323,8 +323,7 @@ def test_drain_waits_for_what_runs(start_node: StartNode, client: Client, place:
     other = start_node("node-b")
     other.until_whole()
     assert client.wait(name, 20) is PlanState.SUCCEEDED
-    view = client.read(name)
-    assert view is not None
+    view = view_of(client, name)
     assert view.steps[0].attempt == 1
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from support.nodes import Node
+from support.nodes import StartNode
 from support.programs import until, write_config
 from support.server import Server, free_port
 
@@ -19,7 +19,7 @@ Done = subprocess.CompletedProcess[str]
 
 
 @pytest.fixture
-def chargehand(start_node: Callable[..., Node]) -> Callable[..., Done]:
+def chargehand(start_node: StartNode) -> Callable[..., Done]:
     node = start_node("node-a")
     node.until_whole()
     return command(node.config)

@@ -15,19 +15,12 @@ import pytest
 
 from chargehand.client import Client
 from chargehand.plan.life import PlanState
-from support.programs import Program, until, write_config
+from support.plans import submit, view_of
+from support.programs import Program, StartProgram, until, write_config
 from support.server import Server
 
 Done = subprocess.CompletedProcess[str]
 Chargehand = Callable[..., Done]
-StartProgram = Callable[..., Program]
-
-
-@pytest.fixture
-def running(start_program: StartProgram) -> Program:
-    orchestrator = start_program("orchestrator").ready()
-    start_program("worker").ready()
-    return orchestrator
 
 
 @pytest.fixture
@@ -46,16 +39,14 @@ def chargehand(place: Path, server: Server) -> Chargehand:
     return run
 
 
-def submit(client: Client, action: str, **inputs: Any) -> str:
-    plan = client.plan(action)
-    plan.add(action, **inputs)
-    return client.submit(plan)
-
-
 def state(client: Client, plan: str) -> str:
-    view = client.read(plan, steps=False)
-    assert view is not None
-    return view.state
+    return view_of(client, plan, steps=False).state
+
+
+def is_paused(client: Client) -> bool:
+    found = client.recurring("nightly")
+    assert found is not None
+    return found.paused
 
 
 # -- asking ---------------------------------------------------------------------------------------
@@ -113,7 +104,7 @@ def test_retry_one_of_two(running: Program, client: Client, chargehand: Chargeha
     assert client.wait(name, 20) is PlanState.PAUSED
     (place / "a").touch()
     assert chargehand("plan", "retry", name, "0").stdout == f"{name} runs step 0 again\n"
-    until("the first succeeded", lambda: client.read(name).counts == {"succeeded": 1, "failed": 1})  # type: ignore[union-attr]
+    until("the first succeeded", lambda: view_of(client, name).counts == {"succeeded": 1, "failed": 1})
     refused = chargehand("plan", "retry", name, "0")
     assert refused.stderr == (
         f"chargehand: step 0 of plan {name} is succeeded: only a step that failed can be retried\n"
@@ -124,7 +115,7 @@ def test_retry_one_of_two(running: Program, client: Client, chargehand: Chargeha
 
 def test_event(running: Program, client: Client, chargehand: Chargehand, place: Path) -> None:
     name = submit(client, "waits", path=str(place / "lines"))
-    until("it waits", lambda: client.read(name).counts == {"suspended": 1})  # type: ignore[union-attr]
+    until("it waits", lambda: view_of(client, name).counts == {"suspended": 1})
     assert chargehand("plan", "event", name, "0", "go", '{"speed": 3}').stdout == f"{name} is sent 'go'\n"
     assert client.wait(name, 20) is PlanState.SUCCEEDED
     assert client.output(name)["data"] == {"speed": 3}
@@ -146,7 +137,7 @@ def test_revert(running: Program, client: Client, chargehand: Chargehand, place:
     assert chargehand("plan", "wait", name).stdout == f"{name} reverted\n"
     assert not (place / "made").exists()
     history = chargehand("plan", "history", name).stdout
-    assert "step 0 reverted at attempt 2 on node-a" in history
+    assert "step 0 reverted at attempt 2 on node-w" in history
     assert history.endswith(" plan reverted\n")
     refused = chargehand("plan", "revert", name)
     assert refused.stderr == (
@@ -170,7 +161,7 @@ def test_watch_and_history(running: Program, client: Client, chargehand: Chargeh
     assert as_json == [{"kind": "plan", "text": "succeeded", "done": 1}]
     history = [line.split(" ", 2)[2] for line in chargehand("plan", "history", name).stdout.splitlines()]
     assert history[0].startswith("submitted by ")
-    assert history[1].startswith("step 0 succeeded on node-a after ")
+    assert history[1].startswith("step 0 succeeded on node-w after ")
     assert history[2] == "plan succeeded"
     kinds = [one["what"] for one in json.loads(chargehand("plan", "history", name, "--json").stdout)]
     assert kinds == ["submitted", "succeeded", "plan"]
@@ -236,10 +227,10 @@ def test_wait_on_a_terminal_shows_how_far_it_is(
 
 def test_several_nodes_and_all_nodes(running: Program, start_program: StartProgram, chargehand: Chargehand) -> None:
     start_program("worker", node="node-b").ready()
-    done = chargehand("submit", "where", "--node", "node-a,node-b", "--wait")
-    assert done.stdout.splitlines()[1:] == ['node-a: "node-a"', 'node-b: "node-b"']
+    done = chargehand("submit", "where", "--node", "node-b,node-w", "--wait")
+    assert done.stdout.splitlines()[1:] == ['node-b: "node-b"', 'node-w: "node-w"']
     done = chargehand("submit", "where", "--all-nodes", "--wait")
-    assert done.stdout.splitlines()[1:] == ['node-a: "node-a"', 'node-b: "node-b"']
+    assert done.stdout.splitlines()[1:] == ['node-b: "node-b"', 'node-w: "node-w"']
     both = chargehand("submit", "where", "--all-nodes", "--node", "node-a")
     assert (both.returncode, both.stderr) == (
         2,
@@ -262,8 +253,7 @@ def test_scheduled(running: Program, client: Client, chargehand: Chargehand) -> 
     assert "state      scheduled since " in shown
     assert "\nstarts     at " in shown
     assert "\nwaits      for its time, " in shown
-    view = client.read(name)
-    assert view is not None
+    view = view_of(client, name)
     assert abs(view.start_at_ms - time.time() * 1000 - 7_200_000) < 600_000
     assert chargehand("plan", "cancel", name).returncode == 0
     assert client.wait(name, 20) is PlanState.CANCELLED
@@ -279,8 +269,7 @@ def test_a_scheduled_action_plans_on_a_worker(running: Program, client: Client, 
     done = chargehand("submit", "fan_out", "width=3", "--in", "500ms", "--wait")
     assert done.returncode == 0, done.stdout
     name = done.stdout.split()[0]
-    view = client.read(name)
-    assert view is not None
+    view = view_of(client, name)
     assert [step.action for step in view.steps] == ["fan_out:plan"]
     (child,) = client.children(name, 0).plans
     assert (child.label, child.state, child.total) == ("fan_out", "succeeded", 4)
@@ -333,10 +322,10 @@ def test_recurring(running: Program, start_program: StartProgram, client: Client
     running.kill()
     assert chargehand("recurring", "pause", "nightly").stdout == "nightly is being paused\n"
     start_program("orchestrator", node="node-b").ready()
-    until("it is paused", lambda: client.recurring("nightly").paused)  # type: ignore[union-attr]
+    until("it is paused", lambda: is_paused(client))
     assert "next       paused\n" in chargehand("recurring", "show", "nightly").stdout
     assert chargehand("recurring", "resume", "nightly").returncode == 0
-    until("it goes on", lambda: not client.recurring("nightly").paused)  # type: ignore[union-attr]
+    until("it goes on", lambda: not is_paused(client))
     shown = chargehand("recurring", "show", "nightly").stdout
     assert "action     fan_out\ncron       0 3 * * *\nzone       Europe/Berlin\nnext       20" in shown
     assert chargehand("recurring", "remove", "nightly").returncode == 0

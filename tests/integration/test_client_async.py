@@ -17,19 +17,11 @@ from chargehand.config.load import load
 from chargehand.plan.life import PlanState
 from chargehand.planner import Plan
 from chargehand.registry import load_actions
-from support.programs import Program, write_config
+from support.programs import Program, StartProgram, write_config
 from support.server import Server
 
-StartProgram = Callable[..., Program]
 Use = Callable[[Callable[[AsyncClient], Awaitable[Any]]], Any]
 T = TypeVar("T")
-
-
-@pytest.fixture
-def running(start_program: StartProgram) -> Program:
-    orchestrator = start_program("orchestrator").ready()
-    start_program("worker").ready()
-    return orchestrator
 
 
 @pytest.fixture

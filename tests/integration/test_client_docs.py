@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 import types
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from chargehand.client import Client
-from support.programs import Program, until, write_config
+from support.programs import StartProgram, until, write_config
 from support.server import Server
 
 PAGE = (Path(__file__).parents[2] / "docs/client.md").read_text(encoding="utf-8")
@@ -18,7 +17,7 @@ BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 
 
 def test_every_example_does_what_it_says(
-    start_program: Callable[..., Program],
+    start_program: StartProgram,
     place: Path,
     server: Server,
     monkeypatch: pytest.MonkeyPatch,

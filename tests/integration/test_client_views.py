@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
-
-import pytest
 
 from chargehand.client import Client
 from chargehand.config.load import load
 from chargehand.plan.life import PlanState
 from chargehand.registry import load_actions
-from chargehand.store.plans import PlanView
-from support.programs import Program, until, write_config
+from support.plans import view_of
+from support.programs import Program, StartProgram, until, write_config
 from support.server import Server
-
-StartProgram = Callable[..., Program]
 
 ONE_AT_ONCE = """
 [[action]]
@@ -28,23 +23,10 @@ limit = 1
 NO_ROOM = "for room under the limit of action 'waits_for'"
 
 
-@pytest.fixture
-def running(start_program: StartProgram) -> Program:
-    orchestrator = start_program("orchestrator").ready()
-    start_program("worker").ready()
-    return orchestrator
-
-
-def read(client: Client, plan: str) -> PlanView:
-    view = client.read(plan)
-    assert view is not None
-    return view
-
-
 def test_nobody_is_active(client: Client) -> None:
     plan = client.plan("nothing")
     plan.add("nothing")
-    view = read(client, client.submit(plan))
+    view = view_of(client, client.submit(plan))
     assert view.state == "submitted"
     assert view.waits == ["the orchestrator has not looked at it yet: is one active? (chargehand status)"]
 
@@ -60,22 +42,22 @@ def test_room_under_a_limit(start_program: StartProgram, place: Path, server: Se
             plan = client.plan("waits_for")
             plan.add("waits_for", path=str(place / flag))
             names.append(client.submit(plan))
-            until("it is accepted", lambda: read(client, names[-1]).state == "running")
+            until("it is accepted", lambda: view_of(client, names[-1]).state == "running")
         until("the first runs", (place / "a.begun").exists)
         until(
             "the second waits",
-            lambda: read(client, names[1]).waits == ["for room under the limit of action 'waits_for'"],
+            lambda: view_of(client, names[1]).waits == ["for room under the limit of action 'waits_for'"],
         )
-        assert read(client, names[0]).waits == []
+        assert view_of(client, names[0]).waits == []
         first.kill()
         start_program("orchestrator", node="node-b", extra=ONE_AT_ONCE).ready()
-        assert read(client, names[1]).waits == [NO_ROOM]
+        assert view_of(client, names[1]).waits == [NO_ROOM]
         assert not (place / "b.begun").exists()
         for flag in ("a", "b"):
             (place / flag).touch()
         for name in names:
             assert client.wait(name, 30) is PlanState.SUCCEEDED
-        assert read(client, names[1]).waits == []
+        assert view_of(client, names[1]).waits == []
 
 
 def test_progress_of_steps_and_plan(running: Program, client: Client, place: Path) -> None:
@@ -83,16 +65,16 @@ def test_progress_of_steps_and_plan(running: Program, client: Client, place: Pat
     plan.add("nothing")
     plan.add("tells", gate=str(place / "gate"))
     name = client.submit(plan)
-    until("it told", lambda: read(client, name).steps[1].progress is not None)
-    until("one is done with", lambda: read(client, name).counts.get("succeeded") == 1)
-    view = read(client, name)
+    until("it told", lambda: view_of(client, name).steps[1].progress is not None)
+    until("one is done with", lambda: view_of(client, name).counts.get("succeeded") == 1)
+    view = view_of(client, name)
     progress = view.steps[1].progress
     assert progress is not None
     assert (progress.fraction, progress.message) == (0.5, "half way")
     assert view.progress == 0.75
     (place / "gate").touch()
     client.wait(name, 20)
-    assert read(client, name).progress == 1.0
+    assert view_of(client, name).progress == 1.0
 
 
 def test_counts_of_sub_plans_while_they_run(running: Program, client: Client, place: Path) -> None:
@@ -101,7 +83,7 @@ def test_counts_of_sub_plans_while_they_run(running: Program, client: Client, pl
     name = client.submit(plan)
 
     def some_are_done() -> bool:
-        counts = read(client, name).steps[0].children
+        counts = view_of(client, name).steps[0].children
         return counts is not None and 0 < counts.succeeded < 20
 
     until("some are done", some_are_done)
@@ -134,7 +116,7 @@ def test_times_from_now_are_counted_by_the_clock_of_redis(running: Program, clie
     line.close()
     plan = client.plan("nothing", start_at="1h", start_before=7_200)
     plan.add("nothing")
-    view = read(client, client.submit(plan))
+    view = view_of(client, client.submit(plan))
     assert abs(view.start_at_ms - (int(seconds) + 3_600) * 1000) < 60_000
     assert view.start_before_ms - view.start_at_ms == 3_600_000
     assert view.submitted_ms <= time.time() * 1000

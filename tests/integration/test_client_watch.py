@@ -13,18 +13,10 @@ from chargehand.config.load import load
 from chargehand.registry import load_actions
 from chargehand.store.keys import Keys
 from chargehand.store.watching import Change
-from support.programs import Program, until, write_config
+from support.programs import Program, StartProgram, until, write_config
 from support.server import Server
 
-StartProgram = Callable[..., Program]
 KEYS = Keys("default")
-
-
-@pytest.fixture
-def running(start_program: StartProgram) -> Program:
-    orchestrator = start_program("orchestrator").ready()
-    start_program("worker").ready()
-    return orchestrator
 
 
 class Watcher:

@@ -10,7 +10,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -25,12 +24,11 @@ from chargehand.registry import load_actions
 from chargehand.store.connection import Line
 from chargehand.store.keys import Keys
 from support.faults import counted_once, lines_of, nothing_left
-from support.figures import Figures, print_figures
-from support.nodes import Node
+from support.figures import Figures
+from support.nodes import Node, StartNode
+from support.plans import view_of
 from support.programs import until, write_config
 from support.server import Server
-
-StartNode = Callable[..., Node]
 
 KEYS = Keys("default")
 ROUNDS = int(os.environ.get("CHARGEHAND_ROUNDS") or "1")
@@ -38,20 +36,6 @@ DEFAULTS = 'ttl = "5s", renew = "1s"'
 LEASES = 15.0  # seconds: three times the ttl, and longer than the 8 s of silence after which a member is dead
 
 pytestmark = pytest.mark.parametrize("number", range(1, ROUNDS + 1))
-
-
-@pytest.fixture(scope="module")
-def figures(request: pytest.FixtureRequest) -> Iterator[Figures]:
-    collected = Figures()
-    yield collected
-    print_figures(request, collected)
-
-
-@pytest.fixture
-def line(server: Server) -> Iterator[Line]:
-    made = server.line()
-    yield made
-    made.close()
 
 
 @pytest.fixture
@@ -125,8 +109,7 @@ def test_clean_stop_with_steps_in_flight(
     figures.took("clean stop with steps in flight: the other has the lease", taken_over(line) - stopped)
     passive.until_status("active (epoch 2)")
     for name in plans:
-        view = client.read(name)
-        assert view is not None
+        view = view_of(client, name)
         assert (view.state, view.counts) == ("running", {"queued": 2, "waiting": 1}), "nothing was disturbed"
     gate.touch()
     assert active.stop() == 0
@@ -139,8 +122,7 @@ def test_clean_stop_with_steps_in_flight(
         f"{index}/{what}": 1 for index in range(3) for what in (active.name, passive.name, "after")
     }
     for name in plans:
-        view = client.read(name)
-        assert view is not None
+        view = view_of(client, name)
         assert [step.attempt for step in view.steps] == [1, 1, 1]
         assert [step.result.node for step in view.steps[:2] if step.result] == [active.name, passive.name]
 
@@ -165,16 +147,14 @@ def test_orchestrator_killed_under_a_long_step(
         active.kill()
     figures.took(f"{victim} killed under a long step: another has the lease", taken_over(line) - killed)
     time.sleep(LEASES)  # this much time must pass: it is what the test is about
-    view = client.read(name)
-    assert view is not None
+    view = view_of(client, name)
     assert (view.state, view.steps[0].state, view.steps[0].attempt) == ("running", "running", 1)
     (place / "gate").touch()
     succeeded(client, name)
     nothing_left(line, KEYS)
     counted_once(line, KEYS, [name])
     assert lines_of(place / "lines") == {"long": 1}
-    view = client.read(name)
-    assert view is not None
+    view = view_of(client, name)
     (step,) = view.steps
     assert (step.attempt, step.losses, step.error) == (1, 0, None)
     assert step.result is not None
@@ -215,8 +195,7 @@ def test_worker_killed(
     nothing_left(line, KEYS)
     counted_once(line, KEYS, [name])
     assert lines_of(lines) == {str(step): 2 for step in range(3)}
-    view = client.read(name)
-    assert view is not None
+    view = view_of(client, name)
     assert [(step.attempt, step.losses) for step in view.steps] == [(2, 1)] * 3
     again = [step.result for step in view.steps if step.result is not None]
     assert {result.attempt for result in again} == {2}

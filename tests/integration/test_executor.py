@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +9,14 @@ import msgspec
 import pytest
 
 from chargehand.client import Client, SubmitRefused
-from chargehand.config.load import load
 from chargehand.plan.life import PlanState
 from chargehand.planner import Plan
-from chargehand.registry import load_actions
 from chargehand.store.keys import Keys
 from chargehand.store.lease import report_death
 from chargehand.store.plans import PlanView
-from support.programs import Program, until, write_config
+from support.plans import view_of
+from support.programs import Program, StartProgram, until, write_config
 from support.server import Server
-
-Start = Callable[..., Program]
 
 COMMANDS = """
 [[action]]
@@ -50,19 +46,15 @@ threads = 5
 
 
 @pytest.fixture
-def executor(start_program: Start) -> tuple[Program, Program]:
-    orchestrator = start_program("orchestrator", extra=COMMANDS)
-    worker = start_program("worker", extra=COMMANDS)
-    return orchestrator.ready(), worker.ready()
+def extra() -> str:
+    return COMMANDS
 
 
 @pytest.fixture
-def client(place: Path, server: Server) -> Any:
-    settings = load(write_config(place, server.url, node="client", extra=COMMANDS)).settings
-    registry = load_actions(settings)
-    assert registry.problems == []
-    with Client(settings, registry.actions) as made:
-        yield made
+def executor(start_program: StartProgram) -> tuple[Program, Program]:
+    orchestrator = start_program("orchestrator", extra=COMMANDS)
+    worker = start_program("worker", extra=COMMANDS)
+    return orchestrator.ready(), worker.ready()
 
 
 def run(client: Client, action: str, expect: PlanState = PlanState.SUCCEEDED, **inputs: Any) -> PlanView:
@@ -74,9 +66,7 @@ def run(client: Client, action: str, expect: PlanState = PlanState.SUCCEEDED, **
 def end(client: Client, plan: Plan, expect: PlanState = PlanState.SUCCEEDED) -> PlanView:
     name = client.submit(plan)
     assert client.wait(name, 30) is expect
-    view = client.read(name)
-    assert view is not None
-    return view
+    return view_of(client, name)
 
 
 def output(view: PlanView, step: int = -1) -> Any:
@@ -139,7 +129,7 @@ class TestPlans:
         assert [step.state for step in view.steps] == ["succeeded", "failed", "waiting"]
         (place / "flag").touch()
         client.resume(view.plan)
-        until("it succeeds", lambda: client.read(view.plan, steps=False).state == "succeeded")  # type: ignore[union-attr]
+        until("it succeeds", lambda: view_of(client, view.plan).state == "succeeded")
         assert client.output(view.plan) == ["first", "there"]
         assert (place / "lines").read_text().split() == ["first"], "what had succeeded did not run again"
 
@@ -320,13 +310,14 @@ def test_on_lost_pause(executor: tuple[Program, Program], client: Client, place:
     worker.kill()
     report_death(server.line(), Keys("default"), worker.incarnation)
     assert client.wait(name, 30) is PlanState.PAUSED
-    view = client.read(name)
-    assert view is not None
+    view = view_of(client, name)
     assert error(view) == ("lost", f"its worker {worker.incarnation} died: it may have run")
     assert (place / "lines").read_text().split() == ["once"]
 
 
-def test_worker_with_a_broken_module_is_degraded_and_serves(start_program: Start, client: Client, place: Path) -> None:
+def test_worker_with_a_broken_module_is_degraded_and_serves(
+    start_program: StartProgram, client: Client, place: Path
+) -> None:
     (place / "broken_module.py").write_text("import a_module_that_does_not_exist\n")
     start_program("orchestrator", extra=COMMANDS).ready()
     config = write_config(place, client._settings.redis.url or "", node="node-a", extra=COMMANDS)
@@ -342,7 +333,7 @@ def test_worker_with_a_broken_module_is_degraded_and_serves(start_program: Start
         worker.stop()
 
 
-def test_prefetch_does_not_hoard(start_program: Start, client: Client) -> None:
+def test_prefetch_does_not_hoard(start_program: StartProgram, client: Client) -> None:
     """Many short steps, then slow ones: the slow ones are shared between two workers, not kept by one."""
     start_program("orchestrator", extra=COMMANDS).ready()
     workers = [start_program("worker", node=node, extra=COMMANDS).ready() for node in ("node-a", "node-b")]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from chargehand.client import Client
@@ -10,11 +9,10 @@ from chargehand.plan.life import PlanState
 from chargehand.store.keys import Keys
 from chargehand.supervisor.asking import query
 from support.faults import counted_once, lines_of, nothing_left
-from support.nodes import Node
+from support.nodes import StartNode
+from support.plans import view_of
 from support.programs import until
 from support.server import Server
-
-StartNode = Callable[..., Node]
 
 KEYS = Keys("default")
 
@@ -60,8 +58,7 @@ def test_reload_of_the_active(start_node: StartNode, client: Client, server: Ser
     active.until_status("draining (1 step still runs)")
     other.kill_child("orchestrator")
     other.until_status("active (epoch 3)")
-    view = client.read(name)
-    assert view is not None
+    view = view_of(client, name)
     assert [step.state for step in view.steps] == ["running", "running", "waiting"]
     gate.touch()
     assert client.wait(name, 60) is PlanState.SUCCEEDED
@@ -70,6 +67,5 @@ def test_reload_of_the_active(start_node: StartNode, client: Client, server: Ser
     counted_once(line, KEYS, [name, meanwhile])
     line.close()
     assert lines_of(lines) == {active.name: 1, other.name: 1, "after": 1}
-    view = client.read(name)
-    assert view is not None
+    view = view_of(client, name)
     assert [step.attempt for step in view.steps] == [1, 1, 1]

@@ -5,7 +5,7 @@ The actions note their own starts and ends, so what is counted is what has reall
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -14,19 +14,14 @@ from typing import Any
 import pytest
 
 from chargehand.client import Client
-from chargehand.config.load import load
 from chargehand.plan.life import PlanState
-from chargehand.registry import load_actions
 from chargehand.store.connection import Line
 from chargehand.store.keys import Keys
 from chargehand.store.lease import report_death
-from chargehand.store.plans import PlanView
 from support.counting import Log, nothing_held
 from support.orchestrators import Orchestrators
-from support.programs import Program, until, write_config
-from support.server import Server
-
-Start = Callable[..., Program]
+from support.plans import view_of
+from support.programs import Program, StartProgram, until
 
 KEYS = Keys("default")
 QUEUES = ("default", "narrow", "slow")
@@ -45,34 +40,12 @@ name = "slow"
 rate = "4/s"
 """
 
-
-@pytest.fixture
-def orchestrators(start_program: Start, server: Server) -> Orchestrators:
-    return Orchestrators(start_program, server, EXTRA)
-
-
-@pytest.fixture(autouse=True)
-def worker(start_program: Start) -> Program:
-    return start_program("worker", node="node-w", extra=EXTRA).ready()
+pytestmark = pytest.mark.usefixtures("worker")
 
 
 @pytest.fixture
-def client(place: Path, server: Server) -> Iterator[Client]:
-    settings = load(write_config(place, server.url, node="client", extra=EXTRA)).settings
-    with Client(settings, load_actions(settings).actions) as made:
-        yield made
-
-
-@pytest.fixture
-def line(server: Server) -> Iterator[Line]:
-    made = server.line()
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def log(place: Path) -> Log:
-    return Log(place / "notes")
+def extra() -> str:
+    return EXTRA
 
 
 @pytest.fixture
@@ -90,12 +63,6 @@ def submit(client: Client, log: Log, place: Path) -> Callable[..., str]:
 def open_gates(place: Path, *texts: str) -> None:
     for text in texts:
         (place / f"gate-{text}").touch()
-
-
-def view_of(client: Client, plan: str) -> PlanView:
-    view = client.read(plan)
-    assert view is not None
-    return view
 
 
 def states(client: Client, *plans: str) -> list[str]:
@@ -392,7 +359,7 @@ def test_room_of_what_was_lost_cancelled_or_failed_is_given_back(
     orchestrators: Orchestrators,
     client: Client,
     submit: Callable[..., str],
-    start_program: Start,
+    start_program: StartProgram,
     worker: Program,
     log: Log,
     line: Line,

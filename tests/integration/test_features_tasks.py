@@ -6,7 +6,6 @@ Where a test holds steps at a gate, the orchestrator dies before the gate is ope
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,17 +14,14 @@ import msgspec
 import pytest
 
 from chargehand.client import Client, SubmitRefused
-from chargehand.config.load import load
 from chargehand.plan.life import PlanState
-from chargehand.registry import load_actions
 from chargehand.store.keys import Keys
 from chargehand.store.plans import PlanView, ResultView
 from support.faults import counted_once, lines_of, nothing_left
 from support.orchestrators import Orchestrators
-from support.programs import Program, until, write_config
+from support.plans import view_of
+from support.programs import StartProgram, until
 from support.server import Server
-
-Start = Callable[..., Program]
 
 KEYS = Keys("default")
 COMMANDS = """
@@ -62,32 +58,12 @@ threads = 1
 
 
 @pytest.fixture
-def orchestrators(start_program: Start, server: Server) -> Orchestrators:
-    return Orchestrators(start_program, server, COMMANDS)
-
-
-@pytest.fixture
-def worker(start_program: Start) -> Program:
-    return start_program("worker", node="node-w", extra=COMMANDS).ready()
-
-
-@pytest.fixture
-def client(place: Path, server: Server) -> Iterator[Client]:
-    settings = load(write_config(place, server.url, node="client", extra=COMMANDS)).settings
-    registry = load_actions(settings)
-    assert registry.problems == []
-    with Client(settings, registry.actions) as made:
-        yield made
+def extra() -> str:
+    return COMMANDS
 
 
 def at_least(lines: Path, steps: int) -> None:
     until(f"{steps} steps have started", lambda: lines_of(lines).total() >= steps, timeout=60)
-
-
-def read(client: Client, plan: str) -> PlanView:
-    view = client.read(plan)
-    assert view is not None
-    return view
 
 
 def succeeded(client: Client, server: Server, plan: str) -> PlanView:
@@ -97,7 +73,7 @@ def succeeded(client: Client, server: Server, plan: str) -> PlanView:
     nothing_left(line, KEYS)
     counted_once(line, KEYS, [plan])
     line.close()
-    view = read(client, plan)
+    view = view_of(client, plan)
     assert {step.attempt for step in view.steps} == {1}
     return view
 
@@ -153,7 +129,7 @@ def test_data_passing(orchestrators: Orchestrators, client: Client, server: Serv
     late = plan.add("held", path=str(place / "lines"), text="late", gate=str(place / "gate"))
     plan.add("echo", value={"whole": early, "part": early["list"][1]["two"], "many": many, "late": [late, "as it is"]})
     name = client.submit(plan)
-    until("all but two are done", lambda: read(client, name).counts.get("succeeded") == 31)
+    until("all but two are done", lambda: view_of(client, name).counts.get("succeeded") == 31)
     orchestrators.kill_active()
     (place / "gate").touch()
     assert output(succeeded(client, server, name)) == {
@@ -175,7 +151,7 @@ def test_timeouts(orchestrators: Orchestrators, client: Client, place: Path) -> 
     at_least(lines, 3)
     orchestrators.kill_active()
     assert client.wait(name, 60) is PlanState.PAUSED
-    errors = [step.error for step in read(client, name).steps]
+    errors = [step.error for step in view_of(client, name).steps]
     assert [(error.kind, error.message) for error in errors if error] == [("timeout", "timeout after 4 s")] * 3
     assert lines_of(lines) == dict.fromkeys(["command", "thread", "async"], 1)
     grandchild = Path(f"/proc/{int((place / 'lines.pid').read_text())}")
@@ -192,7 +168,7 @@ def test_retries(orchestrators: Orchestrators, client: Client, place: Path) -> N
         until(f"it waits after try {tries}", partial(_waits_after, client, name, tries))
         orchestrators.kill_active()
     assert client.wait(name, 60) is PlanState.SUCCEEDED
-    view = read(client, name)
+    view = view_of(client, name)
     assert output(view) == view.steps[0].attempt == 3
     assert (place / "tries").read_text().split() == ["tried"] * 3
     assert view.steps[0].error is not None
@@ -200,7 +176,7 @@ def test_retries(orchestrators: Orchestrators, client: Client, place: Path) -> N
 
 
 def _waits_after(client: Client, plan: str, tries: int) -> bool:
-    return [(step.state, step.attempt) for step in read(client, plan).steps] == [("retrying", tries)]
+    return [(step.state, step.attempt) for step in view_of(client, plan).steps] == [("retrying", tries)]
 
 
 @pytest.mark.usefixtures("worker")
@@ -214,12 +190,12 @@ def test_rescue_by_skipping(orchestrators: Orchestrators, client: Client, server
             plan.add("held", path=str(lines), text="held", gate=str(gate))
         plan.add("note", path=str(lines), text="after")
     name = client.submit(plan)
-    until("one is skipped", lambda: read(client, name).counts.get("skipped") == 1)
+    until("one is skipped", lambda: view_of(client, name).counts.get("skipped") == 1)
     at_least(lines, 1)
     orchestrators.kill_active()
     gate.touch()
     assert client.wait(name, 60) is PlanState.SUCCEEDED
-    view = read(client, name)
+    view = view_of(client, name)
     assert [step.state for step in view.steps] == ["skipped", "succeeded", "succeeded"]
     assert view.steps[0].error is not None
     assert view.steps[0].error.kind == "FileNotFoundError"
@@ -238,14 +214,14 @@ def test_rescue_by_pausing_and_resuming(
     third = plan.add("held", path=str(lines), text="third", gate=str(gate))
     plan.add("echo", value=[first, second, third])
     name = client.submit(plan)
-    until("it has failed", lambda: read(client, name).counts.get("failed") == 1)
+    until("it has failed", lambda: view_of(client, name).counts.get("failed") == 1)
     orchestrators.kill_active()
     gate.touch()
     assert client.wait(name, 60) is PlanState.PAUSED
     orchestrators.kill_active()
     (place / "flag").touch()
     client.resume(name)
-    until("it has succeeded", lambda: read(client, name).state == "succeeded", timeout=60)
+    until("it has succeeded", lambda: view_of(client, name).state == "succeeded", timeout=60)
     assert client.output(name) == ["first", "there", "third"]
     assert lines_of(lines) == {"first": 1, "third": 1}, "what had succeeded did not run again"
 
@@ -267,7 +243,7 @@ def queued(server: Server, count: int) -> None:
 
 
 def test_queues_in_strict_order(
-    orchestrators: Orchestrators, start_program: Start, client: Client, server: Server, place: Path
+    orchestrators: Orchestrators, start_program: StartProgram, client: Client, server: Server, place: Path
 ) -> None:
     """Steps that one orchestrator has put into queues, taken after its death: the first queue first."""
     name = standing(client, place / "lines", 20)
@@ -279,7 +255,7 @@ def test_queues_in_strict_order(
 
 
 def test_queues_by_weight(
-    orchestrators: Orchestrators, start_program: Start, client: Client, server: Server, place: Path
+    orchestrators: Orchestrators, start_program: StartProgram, client: Client, server: Server, place: Path
 ) -> None:
     """3 to 1. Of 240 draws 180 are for `urgent` on the average; 140 and 220 are six standard deviations away."""
     lines = place / "lines"
@@ -306,7 +282,7 @@ def test_unique_submission(orchestrators: Orchestrators, client: Client, server:
     orchestrators.active.signal(signal.SIGSTOP)
     name = submit("once")
     assert submit("once") == name
-    assert read(client, name).state == "submitted", "nobody has accepted it"
+    assert view_of(client, name).state == "submitted", "nobody has accepted it"
     orchestrators.kill_active()
     assert submit("once") == name
     at_least(lines, 1)

@@ -7,7 +7,6 @@ For recurring plans no test waits for the next minute: their record is put back 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -22,57 +21,17 @@ from chargehand.plan.repeat import Repeat
 from chargehand.plan.timers import repeat_timer
 from chargehand.store.connection import Line
 from chargehand.store.keys import Keys
-from chargehand.store.plans import PlanView
 from chargehand.store.recurring import RecurringView
 from support.counting import Log, nothing_held
-from support.figures import Figures, print_figures
+from support.figures import Figures
 from support.orchestrators import Orchestrators
-from support.programs import Program, until
-from support.server import Server
-
-Start = Callable[..., Program]
+from support.plans import is_in, view_of
+from support.programs import until
 
 KEYS = Keys("default")
 HOUR = timedelta(hours=1)
 
-
-@pytest.fixture(scope="module")
-def figures(request: pytest.FixtureRequest) -> Iterator[Figures]:
-    collected = Figures()
-    yield collected
-    print_figures(request, collected)
-
-
-@pytest.fixture
-def orchestrators(start_program: Start, server: Server) -> Orchestrators:
-    return Orchestrators(start_program, server)
-
-
-@pytest.fixture(autouse=True)
-def worker(start_program: Start) -> Program:
-    return start_program("worker", node="node-w").ready()
-
-
-@pytest.fixture
-def line(server: Server) -> Iterator[Line]:
-    made = server.line()
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def log(place: Path) -> Log:
-    return Log(place / "notes")
-
-
-def view_of(client: Client, plan: str) -> PlanView:
-    view = client.read(plan)
-    assert view is not None
-    return view
-
-
-def is_in(client: Client, plan: str, *states: str) -> bool:
-    return view_of(client, plan).state in states
+pytestmark = pytest.mark.usefixtures("worker")
 
 
 def passed(ms: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -11,14 +10,16 @@ from chargehand.client import Client
 from chargehand.plan.life import PlanState
 from chargehand.store.keys import Keys
 from chargehand.store.lease import report_death
-from support.programs import Program, until
+from support.plans import view_of
+from support.programs import Program, StartProgram, until
 from support.server import Server
 
 KEYS = Keys("default")
-Start = Callable[..., Program]
 
 
-def test_frozen_until_reaped_then_resumed(start_program: Start, client: Client, server: Server, place: Path) -> None:
+def test_frozen_until_reaped_then_resumed(
+    start_program: StartProgram, client: Client, server: Server, place: Path
+) -> None:
     """Its finish is stale, its take and beat are GONE, and it registers anew."""
     orchestrator = start_program("orchestrator").ready()
     frozen = start_program("worker", node="node-a", name="frozen").ready()
@@ -31,16 +32,14 @@ def test_frozen_until_reaped_then_resumed(start_program: Start, client: Client, 
     start_program("worker", node="node-b", name="other").ready()
     assert client.wait(name, 60) is PlanState.SUCCEEDED, "they ran on the other worker"
     assert f"reaping {frozen.incarnation}: silent for too long, it owned 5 steps" in orchestrator.log.read_text()
-    view = client.read(name)
-    assert view is not None
+    view = view_of(client, name)
     before = [step.result for step in view.steps]
 
     frozen.signal(signal.SIGCONT)
     line = server.line()
     until("it is a member again", lambda: line.call("HEXISTS", KEYS.members, f"{frozen.incarnation}.1"))
     until("it says so", lambda: f"gone: {frozen.incarnation} was reaped" in frozen.log.read_text())
-    view = client.read(name)
-    assert view is not None
+    view = view_of(client, name)
     assert [step.result for step in view.steps] == before, "nothing of the late results counts"
     assert all(step.attempt == 2 and step.losses == 1 for step in view.steps)
     assert line.call("KEYS", KEYS.own("*")) == []
@@ -52,7 +51,7 @@ def test_frozen_until_reaped_then_resumed(start_program: Start, client: Client, 
 
 
 def test_poison_step_pauses_its_plan_and_takes_no_other_with_it(
-    start_program: Start, client: Client, server: Server, place: Path
+    start_program: StartProgram, client: Client, server: Server, place: Path
 ) -> None:
     start_program("orchestrator").ready()
     plan = client.plan("poison")
@@ -76,11 +75,9 @@ def test_poison_step_pauses_its_plan_and_takes_no_other_with_it(
         report_death(line, KEYS, worker.incarnation)
     assert client.wait(poison, 30) is PlanState.PAUSED
     assert client.wait(innocent, 30) is PlanState.SUCCEEDED
-    view = client.read(poison)
-    assert view is not None
+    view = view_of(client, poison)
     assert view.steps[0].error is not None
     assert view.steps[0].error.message == "its worker died 3 times"
     assert (place / "kills").read_text().split() == ["killed"] * 3
-    others = client.read(innocent)
-    assert others is not None
+    others = view_of(client, innocent)
     assert max(step.losses for step in others.steps) <= 2

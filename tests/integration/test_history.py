@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from chargehand.client import Client, NotPossible
 from chargehand.plan.life import PlanState
-from support.programs import Program, until
-
-StartProgram = Callable[..., Program]
+from support.plans import view_of
+from support.programs import StartProgram, until
 
 
 def test_of_a_plan_that_simply_ran(start_program: StartProgram, client: Client) -> None:
@@ -28,8 +26,7 @@ def test_of_a_plan_that_simply_ran(start_program: StartProgram, client: Client) 
         ("succeeded", "", 1),
         ("plan", "succeeded", None),
     ]
-    view = client.read(name)
-    assert view is not None
+    view = view_of(client, name)
     assert moments[0].by == view.by
     assert moments[0].ms == view.submitted_ms
     for one in moments[1:3]:
@@ -50,7 +47,7 @@ def test_of_everything_that_can_happen_over_a_takeover(
     plan.add("held", path=str(place / "held"), text="x", gate=str(place / "gate"))
     name = client.submit(plan)
     until("it runs", (place / "held").exists)
-    until("one failed", lambda: client.read(name, steps=False).counts.get("failed"))  # type: ignore[union-attr]
+    until("one failed", lambda: view_of(client, name).counts.get("failed"))
     worker.kill()
     first.kill()
     start_program("orchestrator", node="node-b").ready()
@@ -60,7 +57,7 @@ def test_of_everything_that_can_happen_over_a_takeover(
     assert client.wait(name, 30) is PlanState.PAUSED
     flag.touch()
     client.resume(name)
-    until("it ended", lambda: client.read(name, steps=False).state == "succeeded")  # type: ignore[union-attr]
+    until("it ended", lambda: view_of(client, name).state == "succeeded")
     moments = client.history(name)
     told = [(one.what, one.text, one.step, one.attempt) for one in moments]
     assert told[0] == ("submitted", "", None, 0)

@@ -16,17 +16,16 @@ from chargehand.registry import load_actions
 from chargehand.store import lease
 from chargehand.store.keys import Keys
 from support.faults import chains, counted_once, lines_of, nothing_left
-from support.programs import Program, until, write_config
+from support.programs import Program, StartProgram, until, write_config
 from support.server import Server
 
-Start = Callable[..., Program]
 KEYS = Keys("default")
 PLANS, LENGTH = 6, 30
 LONG_TTL = 'ttl = "60s", renew = "5s"'
 
 
 @pytest.fixture
-def pair(start_program: Start) -> tuple[Program, Program]:
+def pair(start_program: StartProgram) -> tuple[Program, Program]:
     """The active orchestrator, the passive one; and a worker."""
     first = start_program("orchestrator", node="node-a")
     first.role("active")
@@ -206,7 +205,7 @@ def test_lease_outlives_a_short_outage(pair: tuple[Program, Program], server: Se
     second.role("passive")
 
 
-def test_executors_with_separate_names_are_separate(start_program: Start, server: Server, place: Path) -> None:
+def test_executors_with_separate_names_are_separate(start_program: StartProgram, server: Server, place: Path) -> None:
     programs = {}
     for name in ("one", "two"):
         extra = f'[executor]\nname = "{name}"'
@@ -229,7 +228,7 @@ def test_executors_with_separate_names_are_separate(start_program: Start, server
     assert plans["one"] != plans["two"]
 
 
-def test_executors_in_separate_databases_are_separate(start_program: Start, server: Server) -> None:
+def test_executors_in_separate_databases_are_separate(start_program: StartProgram, server: Server) -> None:
     """The same executor name in another database is another executor, though they share the server's channels."""
     first = start_program("orchestrator", node="node-a")
     second = start_program("orchestrator", node="node-b", url=server.url.removesuffix("/0") + "/1")

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 
 import pytest
 
 from chargehand.client import Client
 from chargehand.plan.life import PlanState
-from support.programs import Program
-
-StartProgram = Callable[..., Program]
+from support.programs import StartProgram
 
 
 @pytest.mark.parametrize("level", ["INFO", "DEBUG"])

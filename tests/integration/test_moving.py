@@ -7,7 +7,6 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -26,19 +25,11 @@ from chargehand.store.membership import Member, register
 from chargehand.store.submission import Prepared, exists, prepare, submit, upload
 from chargehand.wire import Definition, Policy, Step
 from support.faults import chains, counted_once, lines_of, nothing_left
-from support.programs import Program, until
+from support.programs import StartProgram, until
 from support.server import Server
 
-Start = Callable[..., Program]
 KEYS = Keys("default")
 OTHER = Keys("other")
-
-
-@pytest.fixture
-def line(server: Server) -> Iterator[Line]:
-    made = server.line()
-    yield made
-    made.close()
 
 
 def some_plan(name: str = "p", *, steps: int = 1, pinned: bool = False, after: list[str] | None = None) -> Prepared:
@@ -176,7 +167,7 @@ class TestLoad:
         line.call("HSET", KEYS.load, "record", "nonsense", "at", "1")
         assert read_load(line, KEYS) is None
 
-    def test_an_active_orchestrator_publishes_it(self, start_program: Start, line: Line) -> None:
+    def test_an_active_orchestrator_publishes_it(self, start_program: StartProgram, line: Line) -> None:
         start_program("orchestrator").ready()
         start_program("worker").ready()
         until("its worker counts", lambda: (found := read_load(line, KEYS)) is not None and found.load.threads == 5)
@@ -191,7 +182,7 @@ class TestLoad:
 
 
 def test_withdrawn_or_accepted_never_both(
-    start_program: Start, client: Client, server: Server, line: Line, place: Path
+    start_program: StartProgram, client: Client, server: Server, line: Line, place: Path
 ) -> None:
     """Clients take plans back while the orchestrator accepts them as fast as it can: each has one of the two fates.
 

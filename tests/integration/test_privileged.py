@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,11 +16,10 @@ from chargehand.config.load import load
 from chargehand.plan.life import PlanState
 from chargehand.registry import load_actions
 from chargehand.worker.trust import distrusted
-from support.nodes import Node
+from support.nodes import Node, StartNode
+from support.plans import view_of
 from support.programs import Program, until, write_config
 from support.server import Server
-
-StartNode = Callable[..., Node]
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root's files can be root's")
 
@@ -88,16 +86,14 @@ def test_it_runs_what_is_marked_and_nothing_else(place: Path, config: Path, star
         client, plan = submitted(config, "who")
         with client:
             assert client.wait(plan, 20) is PlanState.SUCCEEDED
-            view = client.read(plan)
-            assert view is not None
+            view = view_of(client, plan)
             assert view.steps[0].result is not None
             assert view.steps[0].result.worker == root.incarnation
             assert json.loads(bytes(view.steps[0].result.output))["stdout"] == "0\n"
         client, plan = submitted(config, "plain")
         with client:
             assert client.wait(plan, 20) is PlanState.PAUSED
-            view = client.read(plan)
-            assert view is not None
+            view = view_of(client, plan)
             assert "'plain' is not marked privileged = true, and this group (unit = true) runs nothing else" in str(
                 view.steps[0].error
             )
@@ -120,8 +116,7 @@ def test_a_stop_lets_it_finish(place: Path, config: Path) -> None:
             root.until("it says so", lambda fields: "STOPPING" in fields and "EXTEND_TIMEOUT_USEC" in fields)
             assert root.wait() == 0, "without a second signal, which would end its patience"
             assert client.wait(plan, 20) is PlanState.SUCCEEDED
-            view = client.read(plan)
-            assert view is not None
+            view = view_of(client, plan)
             assert view.steps[0].attempt == 1
     finally:
         node.stop()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +9,14 @@ import msgspec
 import pytest
 
 from chargehand.client import Client
-from chargehand.config.load import load
 from chargehand.linux.boot import boot_id
 from chargehand.plan.life import PlanState
-from chargehand.registry import load_actions
 from chargehand.store.connection import Line
 from chargehand.store.keys import Keys
 from chargehand.store.lease import report_death
-from support.programs import Program, until, write_config
-from support.server import Server
+from support.programs import Program, StartProgram, until
 
 KEYS = Keys("default")
-Start = Callable[..., Program]
 
 COMMAND = """
 [[action]]
@@ -33,17 +28,8 @@ reboots = true
 
 
 @pytest.fixture
-def line(server: Server) -> Any:
-    made = server.line()
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def client(place: Path, server: Server) -> Any:
-    settings = load(write_config(place, server.url, node="client", extra=COMMAND)).settings
-    with Client(settings, load_actions(settings).actions) as made:
-        yield made
+def extra() -> str:
+    return COMMAND
 
 
 def reboot(line: Line, worker: Program) -> None:
@@ -62,7 +48,7 @@ def reboot(line: Line, worker: Program) -> None:
     ],
 )
 def test_rebooted(
-    start_program: Start, client: Client, place: Path, line: Line, action: str, output: dict[str, Any]
+    start_program: StartProgram, client: Client, place: Path, line: Line, action: str, output: dict[str, Any]
 ) -> None:
     """It does not run again; the next step runs on the node. The active orchestrator went down with it."""
     orchestrator = start_program("orchestrator", node="node-r").ready()
@@ -86,7 +72,7 @@ def test_rebooted(
     assert len(path.read_text().splitlines()) == 1
 
 
-def test_only_its_worker_died(start_program: Start, client: Client, place: Path, line: Line) -> None:
+def test_only_its_worker_died(start_program: StartProgram, client: Client, place: Path, line: Line) -> None:
     """In the same boot it runs again."""
     start_program("orchestrator").ready()
     worker = start_program("worker", node="node-r").ready()

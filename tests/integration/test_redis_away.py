@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,16 +11,16 @@ import pytest
 from chargehand.client import Client
 from chargehand.plan.life import PlanState
 from chargehand.store.keys import Keys
-from support.nodes import Node
-from support.programs import Program, until
+from support.nodes import StartNode
+from support.plans import view_of
+from support.programs import Program, StartProgram, until
 from support.server import Server
 
 KEYS = Keys("default")
-Start = Callable[..., Program]
 
 
 @pytest.fixture
-def executor(start_program: Start) -> list[Program]:
+def executor(start_program: StartProgram) -> list[Program]:
     """One active orchestrator, one passive, two workers."""
     programs = [start_program("orchestrator", node="node-a").ready()]
     programs.append(start_program("orchestrator", node="node-b").ready())
@@ -43,8 +42,7 @@ def chains(client: Client, path: Path, count: int = 20, length: int = 10) -> lis
 def all_succeed(client: Client, plans: list[str]) -> None:
     for plan in plans:
         assert client.wait(plan, 60) is PlanState.SUCCEEDED
-        view = client.read(plan)
-        assert view is not None
+        view = view_of(client, plan)
         assert all(step.result is not None and step.result.attempt == step.attempt for step in view.steps)
 
 
@@ -115,7 +113,7 @@ def test_active_leaves_while_redis_is_away(
 
 
 def test_data_rolled_back_under_a_living_leader(
-    start_program: Start, client: Client, server: Server, place: Path
+    start_program: StartProgram, client: Client, server: Server, place: Path
 ) -> None:
     """The server comes back with the data of a moment ago; the lease in it is still the leader's own."""
     orchestrator = start_program("orchestrator", lease='ttl = "30s", renew = "1s"').ready()
@@ -137,7 +135,7 @@ def test_data_rolled_back_under_a_living_leader(
     until("nothing is owned", lambda: line.call("KEYS", KEYS.own("*")) == [])
 
 
-def test_status_says_since_when_and_why(start_node: Callable[..., Node], server: Server) -> None:
+def test_status_says_since_when_and_why(start_node: StartNode, server: Server) -> None:
     node = start_node("node-a")
     node.until_whole()
     server.stop()
@@ -162,8 +160,7 @@ def test_exclusive_step_ends_when_its_worker_is_cut_off(
     until("it was ended", lambda: "ended" in (place / "lines").read_text(), timeout=8.0)
     server.start()
     assert client.wait(name, 30) is PlanState.PAUSED
-    view = client.read(name)
-    assert view is not None
+    view = view_of(client, name)
     assert view.steps[0].error is not None
     assert view.steps[0].error.message == "cut off from Redis: it must not run twice at once"
     assert (place / "lines").read_text().split() == ["started", "ended"]

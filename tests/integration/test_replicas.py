@@ -22,11 +22,10 @@ from chargehand.store.connection import Dialer, Line, Unconfirmed
 from chargehand.store.keys import Keys
 from support.faults import chains, counted_once, lines_of
 from support.nodes import Node
-from support.programs import Program, until, write_config
+from support.programs import Program, StartProgram, until, write_config
 from support.server import Server
 
 KEYS = Keys("default")
-Start = Callable[..., Program]
 Lose = Callable[[Server], None]
 
 
@@ -85,7 +84,7 @@ def connect(server: Server, timeout: float = 0.5) -> Line:
 
 
 @pytest.fixture
-def start(place: Path, server: Server, replica: Server) -> Iterator[Start]:
+def start(place: Path, server: Server, replica: Server) -> Iterator[StartProgram]:
     programs: list[Program] = []
 
     def begin(*argv: str, node: str = "node-a", lease: str = "") -> Program:
@@ -104,7 +103,7 @@ def cautious(place: Path, server: Server, replica: Server) -> Iterator[Client]:
         yield made
 
 
-def test_work_with_a_replica(start: Start, cautious: Client, server: Server, place: Path) -> None:
+def test_work_with_a_replica(start: StartProgram, cautious: Client, server: Server, place: Path) -> None:
     start("orchestrator").role("active")
     start("worker").ready()
     plans = chains(cautious, place / "lines", 5, 10)
@@ -114,7 +113,7 @@ def test_work_with_a_replica(start: Start, cautious: Client, server: Server, pla
 
 
 def test_nobody_leads_without_the_replica(
-    start: Start, cautious: Client, server: Server, replica: Server, place: Path, lose: Lose
+    start: StartProgram, cautious: Client, server: Server, replica: Server, place: Path, lose: Lose
 ) -> None:
     """Both say what they wait for; the lease is left alone; with the replica all goes on."""
     first = start("orchestrator", node="node-a")
@@ -143,7 +142,7 @@ def test_nobody_leads_without_the_replica(
     assert set(lines_of(place / "lines").values()) == {1}, "the outage cost no attempt"
 
 
-def test_active_says_so_before_it_steps_down(start: Start, replica: Server) -> None:
+def test_active_says_so_before_it_steps_down(start: StartProgram, replica: Server) -> None:
     one = start("orchestrator", lease='ttl = "8s", renew = "1s"')
     one.role("active")
     os.kill(replica.pid, signal.SIGSTOP)
@@ -171,7 +170,7 @@ def test_status_of_the_node(place: Path, server: Server, replica: Server) -> Non
 
 
 def test_a_submission_waits_for_the_replica(
-    start: Start, cautious: Client, server: Server, replica: Server, lose: Lose, place: Path
+    start: StartProgram, cautious: Client, server: Server, replica: Server, lose: Lose, place: Path
 ) -> None:
     """It is not acknowledged while the replica is away, and is when it is back: one plan."""
     start("orchestrator").role("active")
@@ -247,7 +246,7 @@ def test_a_lease_that_no_replica_knows_of_is_given_back(server: Server, replica:
     assert isinstance(other, lease.Waiting)
 
 
-def test_a_server_that_wants_replicas_itself(start: Start, server: Server, replica: Server) -> None:
+def test_a_server_that_wants_replicas_itself(start: StartProgram, server: Server, replica: Server) -> None:
     """`min-replicas-to-write`: it refuses every write, which is no reason to end."""
     line = server.line()
     line.batch([("CONFIG", "SET", "min-replicas-to-write", 1), ("CONFIG", "SET", "min-replicas-max-lag", 1)])

@@ -5,7 +5,6 @@ Nothing is lost, nothing is counted twice, no step is owned by a worker that doe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -15,18 +14,12 @@ from chargehand.client import Client
 from chargehand.plan.life import PlanState
 from chargehand.store.keys import Keys
 from chargehand.store.scripts import ACQUIRE, BEAT, COMMIT, FINISH, GIVE_BACK, RENEW, SUBMIT, TAKE, Script
-from support.programs import Program, until
+from support.plans import view_of
+from support.programs import StartProgram, until
 from support.proxy import LosingProxy
 from support.server import Server
 
 KEYS = Keys("default")
-
-
-@pytest.fixture
-def proxy(server: Server) -> Iterator[LosingProxy]:
-    made = LosingProxy(server.port)
-    yield made
-    made.close()
 
 
 @pytest.mark.parametrize(
@@ -41,7 +34,7 @@ def proxy(server: Server) -> Iterator[LosingProxy]:
     ],
 )
 def test_nothing_lost_and_nothing_twice(
-    start_program: Callable[..., Program],
+    start_program: StartProgram,
     client: Client,
     server: Server,
     proxy: LosingProxy,
@@ -74,8 +67,7 @@ def test_nothing_lost_and_nothing_twice(
 
     line = server.line()
     for plan_id in plans:
-        view = client.read(plan_id)
-        assert view is not None
+        view = view_of(client, plan_id)
         assert view.counts == {"succeeded": 6}
         assert all(step.attempt == 1 and step.result is not None and step.result.attempt == 1 for step in view.steps)
     # No worker died, so every step had one attempt: it ran once, whatever was lost on the way.

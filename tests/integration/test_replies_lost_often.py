@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,20 +13,12 @@ from chargehand.registry import load_actions
 from chargehand.store.keys import Keys
 from chargehand.store.scripts import ACQUIRE, COMMIT, FINISH, SUBMIT, TAKE, Script
 from support.faults import chains, counted_once, lines_of, nothing_left
-from support.programs import Program, until, write_config
+from support.programs import StartProgram, until, write_config
 from support.proxy import LosingProxy
 from support.server import Server
 
-Start = Callable[..., Program]
 KEYS = Keys("default")
 PLANS, LENGTH = 10, 30
-
-
-@pytest.fixture
-def proxy(server: Server) -> Iterator[LosingProxy]:
-    made = LosingProxy(server.port)
-    yield made
-    made.close()
 
 
 def run_chains(client: Client, server: Server, place: Path) -> None:
@@ -43,7 +34,7 @@ def run_chains(client: Client, server: Server, place: Path) -> None:
 
 @pytest.mark.parametrize("script", [COMMIT, TAKE, FINISH], ids=lambda script: script.name)
 def test_every_other(
-    script: Script, start_program: Start, proxy: LosingProxy, client: Client, server: Server, place: Path
+    script: Script, start_program: StartProgram, proxy: LosingProxy, client: Client, server: Server, place: Path
 ) -> None:
     orchestrator = start_program("orchestrator", url=proxy.url)
     worker = start_program("worker", url=proxy.url)
@@ -56,7 +47,7 @@ def test_every_other(
     assert worker.running
 
 
-def test_acquire(start_program: Start, proxy: LosingProxy, client: Client, server: Server, place: Path) -> None:
+def test_acquire(start_program: StartProgram, proxy: LosingProxy, client: Client, server: Server, place: Path) -> None:
     line = server.line()
     proxy.lose(ACQUIRE.sha, every=1)
     orchestrator = start_program("orchestrator", url=proxy.url)
@@ -70,7 +61,7 @@ def test_acquire(start_program: Start, proxy: LosingProxy, client: Client, serve
     run_chains(client, server, place)
 
 
-def test_submit(start_program: Start, proxy: LosingProxy, server: Server, place: Path) -> None:
+def test_submit(start_program: StartProgram, proxy: LosingProxy, server: Server, place: Path) -> None:
     settings = load(write_config(place, proxy.url, node="submitter")).settings
     line = server.line()
     proxy.lose(SUBMIT.sha, every=2)
@@ -87,7 +78,7 @@ def test_submit(start_program: Start, proxy: LosingProxy, server: Server, place:
     assert lines_of(place / "lines") == {f"0/{step}": 20 for step in range(3)}
 
 
-def test_submit_of_a_large_plan(start_program: Start, proxy: LosingProxy, server: Server, place: Path) -> None:
+def test_submit_of_a_large_plan(start_program: StartProgram, proxy: LosingProxy, server: Server, place: Path) -> None:
     """Its parts are sent again, although the plan is there already."""
     settings = load(write_config(place, proxy.url, node="submitter")).settings
     line = server.line()

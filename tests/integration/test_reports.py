@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +9,15 @@ import msgspec
 import pytest
 
 from chargehand.client import Client
-from chargehand.config.load import load
 from chargehand.plan.life import PlanState
-from chargehand.registry import load_actions
 from chargehand.store.connection import Line
 from chargehand.store.keys import Keys
 from chargehand.store.reports import Report, report
-from support.programs import Program, until, write_config
+from support.plans import submit
+from support.programs import Program, StartProgram, until
 from support.server import Server
 
 KEYS = Keys("default")
-Start = Callable[..., Program]
 
 COMMANDS = """
 [[action]]
@@ -44,33 +41,8 @@ until [ -e "$1" ]; do sleep 0.05; done
 
 
 @pytest.fixture
-def line(server: Server) -> Any:
-    made = server.line()
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def orchestrator(start_program: Start) -> Program:
-    return start_program("orchestrator").ready()
-
-
-@pytest.fixture
-def worker(start_program: Start) -> Program:
-    return start_program("worker", node="node-w", extra=COMMANDS).ready()
-
-
-@pytest.fixture
-def client(place: Path, server: Server) -> Any:
-    settings = load(write_config(place, server.url, node="client", extra=COMMANDS)).settings
-    with Client(settings, load_actions(settings).actions) as made:
-        yield made
-
-
-def submit(client: Client, action: str, **inputs: Any) -> str:
-    plan = client.plan(action)
-    plan.add(action, **inputs)
-    return client.submit(plan)
+def extra() -> str:
+    return COMMANDS
 
 
 def said(line: Line, plan: str) -> list[tuple[int, int, str, Any]]:
@@ -81,7 +53,7 @@ def said(line: Line, plan: str) -> list[tuple[int, int, str, Any]]:
 
 
 def test_while_it_runs_over_a_takeover(
-    orchestrator: Program, worker: Program, start_program: Start, client: Client, place: Path, line: Line
+    orchestrator: Program, worker: Program, start_program: StartProgram, client: Client, place: Path, line: Line
 ) -> None:
     """An orchestrator is not needed for it; the last words are there when the step has ended."""
     name = submit(client, "tells", gate=str(place / "gate"), lines=3)

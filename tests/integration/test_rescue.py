@@ -4,24 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-
-import pytest
 
 from chargehand.client import Client
 from chargehand.plan.life import PlanState
-from support.programs import Program, until, write_config
+from support.plans import view_of
+from support.programs import Program, StartProgram, until, write_config
 from support.server import Server
-
-StartProgram = Callable[..., Program]
-
-
-@pytest.fixture
-def running(start_program: StartProgram) -> Program:
-    orchestrator = start_program("orchestrator").ready()
-    start_program("worker").ready()
-    return orchestrator
 
 
 def test_skip(running: Program, client: Client, place: Path) -> None:
@@ -33,8 +22,7 @@ def test_skip(running: Program, client: Client, place: Path) -> None:
     name = client.submit(plan)
     assert client.wait(name, 20) is PlanState.SUCCEEDED
     assert (place / "lines").read_text() == "after\n"
-    view = client.read(name)
-    assert view is not None
+    view = view_of(client, name)
     assert view.counts == {"succeeded": 1, "skipped": 1}
     assert view.steps[0].error is not None
     assert view.steps[0].error.kind == "FileNotFoundError"
@@ -45,8 +33,7 @@ def test_output_of_a_skipped_step_is_missed_by_name(running: Program, client: Cl
     plan.add("echo", value=plan.add("skippable", path="/nowhere"))
     name = client.submit(plan)
     assert client.wait(name, 20) is PlanState.PAUSED
-    view = client.read(name)
-    assert view is not None
+    view = view_of(client, name)
     assert view.steps[1].error is not None
     assert "the output of step 0 is not there" in view.steps[1].error.message
 
@@ -64,8 +51,7 @@ def test_fail(running: Program, start_program: StartProgram, client: Client, pla
     start_program("orchestrator", node="node-b").ready()
     assert client.wait(name, 20) is PlanState.FAILED
     assert not (place / "never").exists()
-    view = client.read(name)
-    assert view is not None
+    view = view_of(client, name)
     assert [step.state for step in view.steps] == ["succeeded", "waiting", "failed"]
 
 

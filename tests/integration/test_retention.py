@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,9 @@ import pytest
 from chargehand.client import Client
 from chargehand.plan.life import PlanState
 from chargehand.store.keys import Keys
-from support.programs import Program, until, write_config
+from support.programs import StartProgram, until, write_config
 from support.server import Server
 
-StartProgram = Callable[..., Program]
 KEYS = Keys("default")
 
 

@@ -7,7 +7,6 @@ replica that was promoted, a proxy in between): then only the commit number tell
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,9 @@ from chargehand.plan.life import PlanState
 from chargehand.store.connection import Line
 from chargehand.store.keys import Keys
 from support.faults import chains, counted_once, lines_of, nothing_left
-from support.programs import Program, until
+from support.programs import Program, StartProgram, until
 from support.server import Server
 
-Start = Callable[..., Program]
 KEYS = Keys("default")
 PLANS, LENGTH = 8, 40
 
@@ -46,7 +44,7 @@ def put_back(line: Line, data: Any) -> None:
 
 
 @pytest.fixture
-def programs(start_program: Start) -> list[Program]:
+def programs(start_program: StartProgram) -> list[Program]:
     orchestrator = start_program("orchestrator", lease='ttl = "20s", renew = "1s"')
     orchestrator.role("active")
     workers = [start_program("worker", node=node).ready() for node in ("node-a", "node-b")]

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
 
 from chargehand.client import Client
 from chargehand.store.keys import Keys
-from support.programs import Program, until
+from support.programs import StartProgram, until
 from support.server import Server
-
-StartProgram = Callable[..., Program]
 
 
 def share_in(server: Server) -> int:

@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from chargehand.client import Client
 from chargehand.plan.life import PlanState
 from chargehand.store.keys import Keys
-from support.programs import Program, until
+from support.programs import Program, StartProgram, until
 from support.server import Server
 
-StartProgram = Callable[..., Program]
 KEYS = Keys("default")
-
-
-@pytest.fixture
-def running(start_program: StartProgram) -> Program:
-    orchestrator = start_program("orchestrator").ready()
-    start_program("worker").ready()
-    return orchestrator
 
 
 def submit(client: Client, action: str, *labels: str, **inputs: Any) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,7 +21,6 @@ from support.sentinels import Group, Sentinel, follows, url_of
 from support.server import Server
 
 KEYS = Keys("default")
-Start = Callable[..., Program]
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +22,11 @@ from chargehand.store.submission import Prepared, prepare, submit, upload
 from chargehand.store.work import Finish, finish, give_back, take
 from chargehand.wire import Definition, Entry, Extra, Finished, Policy, Result, Step, read_entry, step_key, write_entry
 from support.faults import counted_once
-from support.programs import Program, until
+from support.programs import StartProgram, until
 from support.server import Server, free_port
 
-Start = Callable[..., Program]
 KEYS = Keys("default")
 TTL = 2.0
-
-
-@pytest.fixture
-def line(server: Server) -> Iterator[Line]:
-    made = server.line()
-    yield made
-    made.close()
 
 
 def hold(line: Line, incarnation: str = "leader", *, ttl: float = TTL, seen: int = 0) -> Held:
@@ -434,7 +425,7 @@ def fill_up(line: Line) -> None:
 
 class TestFullRedis:
     def test_submissions_are_refused_and_work_drains(
-        self, start_program: Start, client: Client, server: Server, line: Line, place: Path
+        self, start_program: StartProgram, client: Client, server: Server, line: Line, place: Path
     ) -> None:
         plans = []
         for number in range(3):
@@ -458,7 +449,9 @@ class TestFullRedis:
         line.call("CONFIG", "SET", "maxmemory", "0")
         assert client.wait(client.submit(refused, key="one more"), 20) is PlanState.SUCCEEDED
 
-    def test_started_when_full_already(self, start_program: Start, client: Client, line: Line, place: Path) -> None:
+    def test_started_when_full_already(
+        self, start_program: StartProgram, client: Client, line: Line, place: Path
+    ) -> None:
         plan = client.plan("work")
         plan.add("note", path=str(place / "lines"), text="once")
         plan_id = client.submit(plan)
@@ -494,7 +487,7 @@ HARMLESS = [  # can be read, and say nothing to anybody
 class TestStrangeEvents:
     @pytest.mark.parametrize("steps", [1, 20], ids=["alone", "amid-work"])
     def test_are_put_aside(
-        self, start_program: Start, client: Client, server: Server, line: Line, place: Path, steps: int
+        self, start_program: StartProgram, client: Client, server: Server, line: Line, place: Path, steps: int
     ) -> None:
         start_program("orchestrator").role("active")
         start_program("worker").ready()
@@ -514,7 +507,7 @@ class TestStrangeEvents:
         counted_once(line, KEYS, plans)
 
     def test_events_that_name_steps_there_are_not(
-        self, start_program: Start, client: Client, line: Line, place: Path
+        self, start_program: StartProgram, client: Client, line: Line, place: Path
     ) -> None:
         orchestrator = start_program("orchestrator")
         orchestrator.role("active")

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
-
-import pytest
 
 from chargehand.client import Client
 from chargehand.plan.life import PlanState
@@ -15,43 +11,12 @@ from chargehand.store import submission
 from chargehand.store.connection import Line
 from chargehand.store.keys import Keys
 from chargehand.store.lease import report_death
-from chargehand.store.plans import StepView
 from chargehand.wire import Cancelled, Definition, child_id, decode
 from support.faults import lines_of
-from support.programs import Program, until
-from support.server import Server
+from support.plans import step_of, submit
+from support.programs import Program, StartProgram, until
 
 KEYS = Keys("default")
-Start = Callable[..., Program]
-
-
-@pytest.fixture
-def line(server: Server) -> Any:
-    made = server.line()
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def orchestrator(start_program: Start) -> Program:
-    return start_program("orchestrator").ready()
-
-
-@pytest.fixture
-def worker(start_program: Start) -> Program:
-    return start_program("worker", node="node-w").ready()
-
-
-def submit(client: Client, action: str, **inputs: Any) -> str:
-    plan = client.plan(action)
-    plan.add(action, **inputs)
-    return client.submit(plan)
-
-
-def step_of(client: Client, plan: str, step: int = 0) -> StepView:
-    view = client.read(plan)
-    assert view is not None
-    return view.steps[step]
 
 
 def definition(line: Line, plan: str) -> Definition:
@@ -68,7 +33,7 @@ def once_each(path: Path, count: int) -> bool:
 
 
 def test_many_over_a_takeover(
-    orchestrator: Program, worker: Program, start_program: Start, client: Client, place: Path, line: Line
+    orchestrator: Program, worker: Program, start_program: StartProgram, client: Client, place: Path, line: Line
 ) -> None:
     """A generator of 2,500; the active orchestrator is killed while they run."""
     path = place / "lines"
@@ -82,7 +47,7 @@ def test_many_over_a_takeover(
 
 
 def test_worker_dies_while_it_starts_them(
-    orchestrator: Program, worker: Program, start_program: Start, client: Client, place: Path, line: Line
+    orchestrator: Program, worker: Program, start_program: StartProgram, client: Client, place: Path, line: Line
 ) -> None:
     """Its successor starts the same ones, which are there already, and goes on; each runs once."""
     path, gate = place / "lines", place / "gate"
@@ -102,7 +67,7 @@ def test_worker_dies_while_it_starts_them(
 
 
 def test_items_that_change_from_attempt_to_attempt_are_refused(
-    orchestrator: Program, worker: Program, start_program: Start, client: Client, place: Path, line: Line
+    orchestrator: Program, worker: Program, start_program: StartProgram, client: Client, place: Path, line: Line
 ) -> None:
     path, gate = place / "lines", place / "gate"
     name = submit(client, "never_the_same", path=str(path), gate=str(gate))
@@ -174,7 +139,9 @@ def test_plans_with_steps_of_their_own(orchestrator: Program, worker: Program, c
         assert lines.index(f"{number} first") < lines.index(f"{number} last")
 
 
-def test_limit(orchestrator: Program, worker: Program, start_program: Start, client: Client, place: Path) -> None:
+def test_limit(
+    orchestrator: Program, worker: Program, start_program: StartProgram, client: Client, place: Path
+) -> None:
     """Never more than two at once, over a takeover."""
     path = place / "lines"
     name = submit(client, "bulk", path=str(path), count=30, limit=2, seconds=0.1)
@@ -232,7 +199,7 @@ def test_cancelled_while_it_starts_them(
 
 
 def test_cancelled_while_they_run(
-    orchestrator: Program, worker: Program, start_program: Start, client: Client, place: Path, line: Line
+    orchestrator: Program, worker: Program, start_program: StartProgram, client: Client, place: Path, line: Line
 ) -> None:
     """The active orchestrator dies after it was asked."""
     path = place / "lines"
@@ -252,7 +219,7 @@ def test_cancelled_while_they_run(
         assert (step_of(client, one).state == "succeeded") == (ran[str(number)] == 1), one
 
 
-def test_full_inbox_slows_it_down(start_program: Start, client: Client, place: Path, line: Line) -> None:
+def test_full_inbox_slows_it_down(start_program: StartProgram, client: Client, place: Path, line: Line) -> None:
     """With nobody active the inbox fills up to half; whoever starts them waits, and goes on."""
     path = place / "lines"
     first = start_program("orchestrator").ready()

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
 from msgspec import Raw
 
 from chargehand.client import Client
@@ -16,46 +14,15 @@ from chargehand.store import submission
 from chargehand.store.connection import Line
 from chargehand.store.keys import Keys
 from chargehand.store.lease import report_death
-from chargehand.store.plans import StepView
 from chargehand.wire import Sent, encode
-from support.programs import Program, until
-from support.server import Server
+from support.plans import step_of, submit
+from support.programs import Program, StartProgram, until
 
 KEYS = Keys("default")
-Start = Callable[..., Program]
-
-
-@pytest.fixture
-def line(server: Server) -> Any:
-    made = server.line()
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def orchestrator(start_program: Start) -> Program:
-    return start_program("orchestrator").ready()
-
-
-@pytest.fixture
-def worker(start_program: Start) -> Program:
-    return start_program("worker", node="node-w").ready()
-
-
-def submit(client: Client, action: str, **inputs: Any) -> str:
-    plan = client.plan(action)
-    plan.add(action, **inputs)
-    return client.submit(plan)
 
 
 def send(line: Line, plan: str, name: str, data: Any = None, *, step: int = 0, optional: bool = False) -> None:
     submission.ask(line, KEYS, Sent(plan, step, name, Raw(encode(data)), optional=optional))
-
-
-def step_of(client: Client, plan: str, step: int = 0) -> StepView:
-    view = client.read(plan)
-    assert view is not None
-    return view.steps[step]
 
 
 def suspended(client: Client, plan: str, step: int = 0) -> None:
@@ -63,7 +30,7 @@ def suspended(client: Client, plan: str, step: int = 0) -> None:
 
 
 def test_event_after_a_takeover(
-    orchestrator: Program, worker: Program, start_program: Start, client: Client, place: Path, line: Line
+    orchestrator: Program, worker: Program, start_program: StartProgram, client: Client, place: Path, line: Line
 ) -> None:
     """A function is called again with its inputs, what it saved, and the event. Then nothing saved is left."""
     path = str(place / "lines")
@@ -89,7 +56,7 @@ def test_event_after_a_takeover(
 
 
 def test_suspended_steps_keep_no_thread(
-    orchestrator: Program, worker: Program, start_program: Start, client: Client, place: Path
+    orchestrator: Program, worker: Program, start_program: StartProgram, client: Client, place: Path
 ) -> None:
     """Fifty that poll beside each other on five threads; the active orchestrator is killed in their middle."""
     path = place / "lines"
@@ -127,7 +94,7 @@ def test_event_that_comes_early_is_kept_and_an_optional_one_is_not(
 
 
 def test_worker_dies_while_a_step_goes_on(
-    orchestrator: Program, worker: Program, start_program: Start, client: Client, place: Path, line: Line
+    orchestrator: Program, worker: Program, start_program: StartProgram, client: Client, place: Path, line: Line
 ) -> None:
     """Another worker goes on with the same event and the same saved state."""
     path, gate = place / "lines", place / "gate"

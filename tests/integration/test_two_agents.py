@@ -6,18 +6,16 @@ In each: the plan that runs meanwhile finishes, and no step's result is counted 
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from chargehand.client import Client
 from chargehand.plan.life import PlanState
-from support.nodes import Node
+from support.nodes import Node, StartNode
+from support.plans import view_of
 from support.programs import until
 from support.server import Server
-
-StartNode = Callable[..., Node]
 
 
 @pytest.fixture
@@ -42,8 +40,7 @@ def submit(client: Client, path: Path, steps: int = 60) -> str:
 def finished(client: Client, plan: str, path: Path, *, again: bool = False) -> None:
     """It succeeded, each result stands once; each step ran once, or (with its worker lost) at least once."""
     assert client.wait(plan, 60) is PlanState.SUCCEEDED
-    view = client.read(plan)
-    assert view is not None
+    view = view_of(client, plan)
     assert view.counts == {"succeeded": view.total}
     assert all(step.result is not None and step.result.attempt == step.attempt for step in view.steps)
     lines = path.read_text().split()
@@ -138,8 +135,7 @@ def test_worker_killed_with_steps_running(pair: tuple[Node, Node], client: Clien
     active.kill_child("worker")
     until("the steps run again", lambda: len((place / "lines").read_text().split()) == 15)
     assert client.wait(name, 60) is PlanState.SUCCEEDED
-    view = client.read(name)
-    assert view is not None
+    view = view_of(client, name)
     assert sum(step.attempt == 2 and step.losses == 1 for step in view.steps) == 5
     assert "silent" not in active.log.read_text() + passive.log.read_text()
 
@@ -177,8 +173,7 @@ def test_handover_under_load(pair: tuple[Node, Node], client: Client) -> None:
     )
     active.agent.terminate()
     passive.until_status("active (epoch 2)")
-    view = client.read(name, steps=False)
-    assert view is not None
+    view = view_of(client, name, steps=False)
     assert view.state == "running"
     assert client.wait(name, 60) is PlanState.SUCCEEDED
     assert active.stop() == 0

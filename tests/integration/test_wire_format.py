@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,8 @@ from chargehand.client import Client
 from chargehand.plan.asking import word
 from chargehand.plan.life import ENDED, PlanState, StepState
 from chargehand.store.keys import Keys
-from support.programs import Program, until
+from support.plans import is_in, view_of
+from support.programs import StartProgram, until
 from support.server import Server
 
 ROOT = Path(__file__).parents[2]
@@ -24,7 +26,6 @@ PAGE = (ROOT / "docs/wire-format.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```sh\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 KEYS = Keys("default")
 
-StartProgram = Callable[..., Program]
 Shell = Callable[[str], list[str]]
 
 
@@ -117,9 +118,9 @@ def test_every_other_request_of_the_page(
     ask("revert", plans["revert"])
     ends = {"resume": "succeeded", "retry": "succeeded", "skip": "succeeded", "halt": "halted", "revert": "reverted"}
     for name, state in ends.items():
-        until(f"{name}: {state}", lambda name=name, state=state: client.read(plans[name]).state == state)  # type: ignore[misc, union-attr]
+        until(f"{name}: {state}", partial(is_in, client, plans[name], state))
     waiting = submit("waits", path=str(place / "lines"))
-    until("it waits", lambda: client.read(waiting).counts == {"suspended": 1})  # type: ignore[union-attr]
+    until("it waits", lambda: view_of(client, waiting).counts == {"suspended": 1})
     ask("event", waiting, STEP="0", NAME="go", DATA='{"speed":3}', OPTIONAL="false")
     assert client.wait(waiting, 30) is PlanState.SUCCEEDED
     assert client.output(waiting)["data"] == {"speed": 3}

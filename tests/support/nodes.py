@@ -10,14 +10,14 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import psutil
 
 from chargehand.notify import Receiver
 from chargehand.supervisor.asking import ControlError, query
 
-__all__ = ["Node"]
+__all__ = ["Node", "StartNode"]
 
 _MARK = "CHARGEHAND_TEST"
 
@@ -136,3 +136,7 @@ class Node:
         self.agent.kill()
         self.agent.wait()
         self._receiver.close()
+
+
+#: The fixture `start_node`: the node's name, and `extra`, `lease` by keyword.
+StartNode: TypeAlias = Callable[..., Node]

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from chargehand.store.keys import Keys
 from chargehand.store.lease import report_death
-from support.programs import Program
+from support.programs import Program, StartProgram
 from support.server import Server
 
 __all__ = ["Orchestrators"]
 
-Start = Callable[..., Program]
 
 _LEASE = 'ttl = "30s", renew = "1s"'  # a death is always reported, however slow the machine is
 
@@ -20,7 +19,7 @@ _LEASE = 'ttl = "30s", renew = "1s"'  # a death is always reported, however slow
 class Orchestrators:
     """One is active, one passive. `extra`: of their configuration."""
 
-    def __init__(self, start: Start, server: Server, extra: str = "") -> None:
+    def __init__(self, start: StartProgram, server: Server, extra: str = "") -> None:
         self._start = start
         self._server = server
         self._extra = extra

@@ -10,10 +10,11 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
 from chargehand.notify import Receiver
 
-__all__ = ["Program", "until", "write_config"]
+__all__ = ["Program", "StartProgram", "until", "write_config"]
 
 ACTIONS = Path(__file__).parent
 
@@ -124,3 +125,7 @@ class Program:
     @property
     def running(self) -> bool:
         return self._popen.poll() is None
+
+
+#: The fixture `start_program`: what to run, and `node`, `name`, `extra`, `url`, `lease` by keyword.
+StartProgram: TypeAlias = Callable[..., Program]
