@@ -37,6 +37,7 @@ from chargehand.wire import (
     read_entry,
     read_key,
 )
+from support.model import Model
 from support.world import World
 
 __all__ = ["QUEUES", "Walk"]
@@ -46,7 +47,7 @@ _NARROW = {"queue:narrow": Limit(most=2)}
 _POLICIES = [
     Policy("rerun", attempts=3, backoff_ms=300),
     Policy("pause", on_lost="pause", cancels=True),
-    Policy("skip", rescue="skip", revert=True),
+    Policy("skip", attempts=2, backoff_ms=200, rescue="skip", revert=True),
     Policy("fail", attempts=2, rescue="fail"),
     Policy("undo", attempts=2, rescue="revert", revert=True),
     Policy("limited", attempts=2, limit=2, revert=True, cancels=True),
@@ -54,6 +55,7 @@ _POLICIES = [
     Policy("reboot", reboots=True, limit=1, queue="narrow"),
     Policy("hook"),
 ]
+_OPEN = set(PlanState) - ENDED
 _HOOK = len(_POLICIES) - 1
 _PLAIN = 5  # policies below this one are under no limit
 
@@ -69,6 +71,7 @@ class Walk:
             self.world = World(most=room, cache=memory, fixed=_NARROW, forgetful=draw.random() < 0.2)
         else:
             self.world = World(most=1 << 30)
+        self.world.model = Model(self.world.definitions)
         self.alive: list[str] = []
         self.past: list[Finished] = []
         self.sizes: dict[tuple[str, int], int] = {}  # how many sub-plans a step starts
@@ -83,7 +86,7 @@ class Walk:
         """A graph of up to 30 steps: single edges, short and long ranges; often of a few steps that end soon."""
         draw = self.draw
         total = draw.choice([0, 1, 1, 2, 5, draw.randrange(30)]) if not sub_plan else draw.randint(1, 2)
-        kinds = draw.choice([[0, 0, 0, 1], [0, 0, 1, 2, 2], [0, 2, 4, 4], [0, 0, 0, 2, 3, 4], [0, 5, 6, 7]])
+        kinds = draw.choice([[0, 0, 0, 1], [0, 0, 1, 2, 2], [0, 2, 4, 4], [2], [2, 3, 3, 4], [0, 5, 6, 7]])
         if not self.bounded:
             kinds = [kind for kind in kinds if kind < _PLAIN]
         steps = []
@@ -263,40 +266,45 @@ class Walk:
 
     # -- people -----------------------------------------------------------------------------------
 
-    def _somebody(self) -> tuple[str, int]:
-        """Any plan, and any step of it or none."""
+    def _anything(self, *wanted: StepState) -> tuple[str, int]:
+        """A step that is in one of these states; or any step, or none, of any plan."""
+        found = [*self._in_state(*wanted)]
+        if found and self.draw.random() < 0.8:
+            return self.draw.choice(found)
         plan = self.draw.choice([*self.world.definitions, "nobody"])
         return plan, self.draw.randrange(len(self.world.states.get(plan, b"12")) + 1) - 1
 
+    def _anyone(self, *likely: PlanState) -> str:
+        """A plan that is in one of these states; or any."""
+        found = [plan for plan, states in self.world.states.items() if states[0] in likely]
+        return self.draw.choice(found if found and self.draw.random() < 0.8 else [*self.world.definitions, "nobody"])
+
     def resume(self) -> None:
-        self.world.put(Resumed(self._somebody()[0]))
+        self.world.put(Resumed(self._anyone(PlanState.PAUSED)))
 
     def skip(self) -> None:
-        self.world.put(Skipped(*self._somebody()))
+        self.world.put(Skipped(*self._anything(StepState.FAILED)))
 
     def retry(self) -> None:
-        self.world.put(Retried(*self._somebody()))
+        self.world.put(Retried(*self._anything(StepState.FAILED, StepState.RETRYING)))
 
     def send(self) -> None:
-        plan, step = self._somebody()
-        suspended = [*self._in_state(StepState.SUSPENDED)]
-        if suspended and self.draw.random() < 0.7:
-            plan, step = self.draw.choice(suspended)
+        plan, step = self._anything(StepState.SUSPENDED)
         name = self.draw.choice(["go", "go", "children", "cancel"])
         self.world.put(Sent(plan, step, name, optional=self.draw.random() < 0.3))
 
     def cancel(self) -> None:
-        self.world.put(Cancelled(self._somebody()[0], self.draw.choice([0, 1_000, 10_000])))
+        self.world.put(Cancelled(self._anyone(*_OPEN), self.draw.choice([0, 1_000, 10_000])))
 
     def halt(self) -> None:
-        self.world.put(Halted(self._somebody()[0]))
+        self.world.put(Halted(self._anyone(*_OPEN)))
 
     def revert(self) -> None:
-        self.world.put(Reverted(self._somebody()[0]))
+        self.world.put(Reverted(self._anyone(PlanState.RUNNING, PlanState.PAUSED, PlanState.FAILING)))
 
-    def _in_state(self, state: StepState) -> Iterator[tuple[str, int]]:
+    def _in_state(self, *wanted: StepState) -> Iterator[tuple[str, int]]:
         for plan, states in self.world.states.items():
-            yield from ((plan, step) for step, one in enumerate(states[1:]) if one == state)
+            yield from ((plan, step) for step, state in enumerate(states[1:]) if state in wanted)
 
     # -- the walk ---------------------------------------------------------------------------------
 
@@ -313,13 +321,13 @@ class Walk:
         (stale, 1),
         (kill, 1),
         (wait, 3),
-        (resume, 0.7),
+        (resume, 1),
         (skip, 0.5),
         (retry, 0.5),
         (send, 2),
-        (cancel, 0.5),
+        (cancel, 0.4),
         (halt, 0.2),
-        (revert, 0.5),
+        (revert, 0.8),
     )
 
     def step(self) -> None:

@@ -17,7 +17,7 @@ from chargehand.plan.life import DONE, ENDED, PlanState, StepState
 from chargehand.plan.limits import Limit, Limits
 from chargehand.plan.locks import Locks
 from chargehand.plan.repeat import Repeat
-from chargehand.plan.run import DefinitionError, PlanRecord, PlanRun, StepRecord, Unreadable
+from chargehand.plan.run import DefinitionError, PlanRecord, PlanRun, StepRecord, Unreadable, refused
 from chargehand.wire import (
     HALTED,
     WHOLE_PLAN,
@@ -37,6 +37,7 @@ from chargehand.wire import (
     read_key,
 )
 from support import rules
+from support.model import Model, Seen
 
 T = TypeVar("T")
 
@@ -73,6 +74,7 @@ class World:
     looks: list[tuple[int, dict[str, set[int]]]] = field(default_factory=list)  # at what was owned, and when
     most: int = 500  # effects a commit
     cache: int = 1 << 20  # bytes of plans in the director's memory
+    model: Model | None = None  # that must agree
     forgetful: bool = False  # a director that decides once, and is replaced
     _next: int = 1
 
@@ -184,9 +186,24 @@ class World:
         if apply:
             self.apply(commit)
             del self.inbox[:covered]
+            if self.model is not None:
+                self.model.turn(self.now_ms, corpses, [event for _, event in events[:covered]], self._seen(commit))
         if self.forgetful or not apply:
             self.forget()
         return commit
+
+    def _seen(self, commit: Commit) -> Seen:
+        began = {
+            plan
+            for plan, entries in commit.history.items()
+            if any(msgspec.json.decode(entry)[1:] == ["plan", "running"] for entry in entries)
+        }
+        attempts = {
+            plan: {step: rules.attempt(self, plan, step) for step in steps if step >= 0}
+            for plan, steps in commit.records.items()
+        }
+        owned = {key for keys in self.owned.values() for key in keys}
+        return Seen({plan: state.decode() for plan, state in self.states.items()}, began, owned, attempts)
 
     def settle(self) -> None:
         """Turn until there is nothing to do now."""
@@ -274,9 +291,11 @@ class World:
         return {step for other, step, _ in keys if other == plan}
 
     def load(self, plan: str) -> PlanRun | Unreadable | None:
-        """As the ledger does: None for what does not exist, and for what could never be run."""
+        """As the ledger does: None for what does not exist."""
         if plan not in self.states:
             return None
+        if self.plan(plan) is PlanState.REJECTED:
+            return refused(plan)
         definition = self.definitions[plan]
         records = dict(self.records.get(plan, {}))
         records.pop(WHOLE_PLAN, None)
@@ -286,8 +305,6 @@ class World:
             run = PlanRun(plan, _head(definition), bytes(self.states[plan]))
             run.extend(definition.steps)
         except DefinitionError as error:
-            if self.states[plan][0] in ENDED:
-                return None
             return Unreadable(str(error), definition.parent, record.followers if record else ())
         run.rest = record
         run.records.update((step, msgspec.json.decode(one, type=StepRecord)) for step, one in records.items())

@@ -54,6 +54,7 @@ class Books:
         self.undos: dict[str, Undo] = {}  # of plans that are being reverted, and of which nothing stands any more
         self.commit = Commit()
         self.touched: dict[str, PlanRun] = {}
+        self.over: list[str] = []  # plans that had ended when they were loaded: to be looked at in this turn alone
         self.asked: set[str] = set()  # plans that were to be loaded for this turn
         self.now = 0
         self.accepting = False  # a new plan's hooks are called once it is known in which state it begins
@@ -72,6 +73,8 @@ class Books:
         """Take a plan that was loaded from Redis."""
         self.plans[run.id] = run
         self._size += run.size
+        if run.state[0] in ENDED:
+            self.over.append(run.id)
         run.limited = self.limits.table(run.policies)
         if run.ready and run.state[0] == _RUNNING:
             self.eager[run.id] = None
@@ -85,6 +88,9 @@ class Books:
 
     def trim(self) -> None:
         """Drop the plans that were used least lately, when there are too many; never one that has something to do."""
+        for plan in self.over:
+            self.forget(plan)
+        self.over.clear()
         if self._size <= self._cache:
             return
         for plan in list(self.plans):
@@ -97,8 +103,6 @@ class Books:
         """The plan, to be changed in this turn; None when it is not there, or has ended."""
         run = self.plans.get(plan)
         if run is not None and run.state[0] in ENDED:  # a timer that outlived it, a late event
-            if plan not in self.touched:
-                self.forget(plan)
             return None
         if run is not None:
             self.plans.move_to_end(plan)
@@ -170,8 +174,8 @@ class Books:
     def call_hooks(self, run: PlanRun) -> None:
         """Start the hooks of the state that the plan is in: each a plan of its own."""
         letter = chr(run.plan_state)
-        for number, hook in enumerate(run.definition.hooks):
-            if letter not in hook.states or not 0 <= hook.policy < len(run.policies):
+        for hook in run.definition.hooks:
+            if letter not in hook.states:
                 continue
             policy = run.policies[hook.policy]
             given = msgspec.json.decode(hook.input)
@@ -179,7 +183,9 @@ class Books:
             definition = Definition(
                 label=policy.action, policies=[policy], total=1, steps=[Step(0, Raw(encode(given)))], labels=["hook"]
             )
-            plan = f"{run.id}.hook.{letter}{number}.{self.now}"
+            run.record.hooks += 1
+            self.keep(run)
+            plan = f"{run.id}.hook.{run.record.hooks}"
             meta = encode({"by": f"plan {run.id}", "submitted_ms": self.now})
             self.launch(Launch(plan, encode(definition), meta))
 

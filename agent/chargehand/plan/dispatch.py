@@ -48,7 +48,7 @@ class Dispatch:
 
     def _undo(self, run: PlanRun, undo: Undo) -> bool:
         """Queue reverts. False: the commit has no room for more."""
-        while undo.ready and run.count(StepState.UNDOING) < UNDO_WINDOW:
+        while undo.ready and run.count(StepState.UNDOING) < UNDO_WINDOW and run.plan_state is PlanState.REVERTING:
             if self._books.commit.pushed and self._books.full:
                 return False
             self._ending.undo(run, undo.ready.popleft())

@@ -15,7 +15,7 @@ from msgspec import Raw, Struct
 from chargehand.plan.life import DONE, STEP_LIFE, PlanState, StepEvent, StepState
 from chargehand.wire import Definition, Step
 
-__all__ = ["DefinitionError", "More", "PlanRecord", "PlanRun", "StepRecord", "Unreadable", "check_steps"]
+__all__ = ["DefinitionError", "More", "PlanRecord", "PlanRun", "StepRecord", "Unreadable", "check_steps", "refused"]
 
 #: A range of dependencies up to this length is kept as single edges; a longer one is counted as a group,
 #: so that a join over 10,000 steps costs one counter and not 10,000 entries.
@@ -74,6 +74,7 @@ class PlanRecord(Struct, array_like=True, omit_defaults=True):
     grace_ms: int = 0  # of a plan that is being cancelled or reverted
     marked: bool = False  # workers were told that it is being ended
     orphaned: bool = False  # entries of steps that were given up may stand on queues
+    hooks: int = 0  # that were called
 
 
 class _Group:
@@ -312,3 +313,11 @@ class PlanRun:
         self.waiting[step] -= 1
         if not self.waiting[step]:
             self.begin((step,))
+
+
+_NO_STEPS = Definition(label="", policies=[], total=0)
+
+
+def refused(plan: str) -> PlanRun:
+    """A plan that was refused: it has ended, whatever it is."""
+    return PlanRun(plan, _NO_STEPS, bytes([PlanState.REJECTED]))

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 import msgspec
 
 from chargehand.plan.commit import Corpse, Purge
-from chargehand.plan.life import ENDED
+from chargehand.plan.life import ENDED, PlanState
 from chargehand.plan.limits import Limit, Limits
 from chargehand.plan.locks import Locks
 from chargehand.plan.repeat import Repeat
-from chargehand.plan.run import DefinitionError, PlanRecord, PlanRun, StepRecord, Unreadable
+from chargehand.plan.run import DefinitionError, PlanRecord, PlanRun, StepRecord, Unreadable, refused
 from chargehand.store.connection import Command, Line
 from chargehand.store.keys import Keys
 from chargehand.store.membership import Member
@@ -143,7 +143,10 @@ class Ledger:
             answers = self.line.batch(commands)
             for index, plan in enumerate(some):
                 states, definition, records = answers[index * 3 : index * 3 + 3]
-                if states is None or (len(states) == 1 and definition is None):
+                if states is None:
+                    continue
+                if states[0] == PlanState.REJECTED:  # whatever its definition is
+                    runs.append(refused(plan))
                     continue
                 try:
                     runs.append(self._build(plan, states, definition, records, between))
