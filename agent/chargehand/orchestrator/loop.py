@@ -35,6 +35,7 @@ log = logging.getLogger("chargehand.orchestrator")
 
 #: After a failed connection: try again soon, then calmly. Redis coming back is noticed within the last one.
 _RECONNECT = (0.05, 0.1, 0.2, 0.4, 0.5)
+_ANEW = 0.01  # seconds before memory that was dropped is made again
 
 
 class Orchestrator:
@@ -84,7 +85,7 @@ class Orchestrator:
                 except Forget as why:
                     log.warning("memory dropped: %s", why)
                     self._disconnect()
-                    self._wait(boottime() + _RECONNECT[0])  # whatever it was, not in a tight circle
+                    self._wait(boottime() + _ANEW)  # whatever it was, not in a tight circle
         except Ending:
             self._resign()
             return 0
@@ -216,8 +217,10 @@ class Orchestrator:
     def _active(self, line: Line) -> NoReturn:
         """Reign. Ends by an exception only."""
         assert self._held is not None
+        ears = self._dialer.line()
         reign = Reign(
             line,
+            ears,
             self._keys,
             self._held,
             ttl=self._ttl,
@@ -230,13 +233,13 @@ class Orchestrator:
         )
         self._careful = False
         self._reign = reign
-        reign.open()
-        self._role("active", epoch=self._held.epoch, since_ms=self._held.now_ms)
-        self._child.reached()
-        self._tell_active(self._held.epoch, 0)
-        log.info("active: epoch %d", self._held.epoch)
-        self._reigning = True
         try:
+            reign.open()
+            self._role("active", epoch=self._held.epoch, since_ms=self._held.now_ms)
+            self._child.reached()
+            self._tell_active(self._held.epoch, 0)
+            log.info("active: epoch %d", self._held.epoch)
+            self._reigning = True
             while True:
                 reign.turn()
         except Forget as why:
@@ -245,6 +248,7 @@ class Orchestrator:
         finally:
             self._reigning = False
             self._reign = None
+            ears.close()
             self._child.degraded("")
 
     def _outdated(self, line: Line, why: str) -> None:

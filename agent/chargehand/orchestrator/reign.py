@@ -23,10 +23,10 @@ from chargehand.plan.repeat import Repeat
 from chargehand.plan.run import Unreadable
 from chargehand.plan.timers import check_timer
 from chargehand.store.committing import commit_command
-from chargehand.store.connection import Command, Full, Line, Unavailable, boottime
+from chargehand.store.connection import Full, Line, Unavailable, boottime
 from chargehand.store.keys import Keys
 from chargehand.store.lease import Held
-from chargehand.store.ledger import PURGE, Ledger, Owned
+from chargehand.store.ledger import BATCH, PURGE, Ledger, Owned
 from chargehand.store.load import PUBLISH_EVERY, measure, publish
 from chargehand.store.membership import BEAT_EVERY, SILENT_MS
 from chargehand.store.scripts import RENEW
@@ -37,7 +37,7 @@ __all__ = ["Deposed", "Forget", "Newer", "Reign"]
 log = logging.getLogger("chargehand.orchestrator")
 
 _PURGE_EVERY = 5.0  # seconds between two looks for plans that are to go
-_IDLE = 1.0  # seconds: the longest read, so that the watchdog is pinged and the agent heard in time
+_READ = 1.0  # seconds that a read of the inbox waits for events
 
 
 class Deposed(Exception):
@@ -65,6 +65,7 @@ class Reign:
     def __init__(
         self,
         line: Line,
+        ears: Line,
         keys: Keys,
         held: Held,
         *,
@@ -77,6 +78,7 @@ class Reign:
         tend: Callable[[Line, int | None], None],
     ) -> None:
         self._line = line
+        self._ears = ears  # where the inbox is read: a read that waits keeps nothing else from being done
         self._keys = keys
         self._held = held
         self._retention = retention
@@ -110,6 +112,7 @@ class Reign:
         self.missing = ""  # of the replicas that should have had the last renewal or commit: `0 of 1 replicas`
         self._round_at = 0.0
         self._reading: float | None = None  # a read is under way, and answers by then
+        self._caught_up = False  # what was asked before we came is known: only then what is due since begins
 
     def open(self) -> None:
         """Read where the last commit of anybody left off."""
@@ -161,7 +164,7 @@ class Reign:
             commit = Commit(purged=gone)
             for one in kept:  # as if they had ended now
                 commit.move(one.plan, one.state, one.state, now_ms)
-            self._commit(commit, read_on=False)
+            self._commit(commit)
             log.debug("purged %d plans", len(gone))
 
     def _publish(self) -> None:
@@ -178,15 +181,18 @@ class Reign:
 
     def _gather(self) -> None:
         if self._reading is None:
-            self._line.send(self._read())
+            self._read()
         assert self._reading is not None
         began = boottime()
-        answered = self._wait(self._reading, self._line)
+        until = min(self._reading, self._busy_at(began)) if self._caught_up else self._reading
+        answered = self._wait(until, self._ears)
         self.load.waited(boottime() - began)
         if not answered:
-            raise Unavailable("no answer in time")
+            if boottime() >= self._reading:
+                raise Unavailable("no answer in time")
+            return  # something else is due; the read goes on
         self._reading = None
-        events, strange = self._ledger.events(self._line.read())
+        events, strange = self._ledger.events(self._ears.read())
         if strange:
             log.error(
                 "%d events of the inbox cannot be read by this version; kept in %s",
@@ -195,26 +201,29 @@ class Reign:
             )
             self._ledger.put_aside(strange)
         self._backlog.extend(events)
+        self._caught_up = self._caught_up or len(events) < BATCH
         if events:
             self.behind_ms = max(
                 self.behind_ms, self._hearing.redis_ms(boottime()) - int(events[0][0].partition("-")[0])
             )
 
-    def _read(self) -> Command:
-        """The next read; it blocks until there is something else to do."""
-        now = boottime()
-        until = min(
-            now + _IDLE, self._renewed + self._renew_every, max(self._round_at, now), max(self._publish_at, now)
-        )
+    def _read(self) -> None:
+        """Ask for the next events. The answer comes when there are some, or late: nothing waits for that."""
+        self._reading = boottime() + _READ + 1.0
+        self._ears.send(self._ledger.read_command(self._position, round(_READ * 1000) if self._caught_up else None))
+
+    def _busy_at(self, now: float) -> float:
+        """When there is something to do besides events."""
+        if self._director.eager:
+            return now
+        until = min(self._renewed + self._renew_every, self._round_at, self._publish_at, self._purge_at)
         if self._next_timer is not None:
             until = min(until, now + (self._next_timer - self._hearing.redis_ms(now)) / 1000)
-        block = None if self._director.eager or until <= now else max(1, round((until - now) * 1000))
-        self._reading = now + (block or 0) / 1000 + 1.0
-        return self._ledger.read_command(self._position, block)
+        return max(now, until)
 
     def _due(self) -> list[str]:
         now_ms = self._hearing.redis_ms(boottime())
-        if self._next_timer is None or self._next_timer > now_ms:
+        if not self._caught_up or self._next_timer is None or self._next_timer > now_ms:
             return []
         due, self._next_timer = self._ledger.due(now_ms)
         return due
@@ -300,8 +309,7 @@ class Reign:
             self._held.extend(before, self._ttl)
         self._renewed = before
 
-    def _commit(self, commit: Commit, *, read_on: bool = True) -> None:
-        """`read_on`: ask for the next events in the same flight, when none are at hand."""
+    def _commit(self, commit: Commit) -> None:
         command = commit_command(
             self._keys, commit, token=self._held.token, seq=self._seq, ttl_ms=round(self._ttl * 1000)
         )
@@ -311,10 +319,9 @@ class Reign:
         if commit.position is not None:
             self._position = commit.position
         before = boottime()
-        if self._backlog or not read_on:
-            self._line.send(command, *self._line.confirmation)
-        else:
-            self._line.send(command, *self._line.confirmation, self._read())
+        self._line.send(command, *self._line.confirmation)
+        if not self._backlog and self._reading is None:
+            self._read()  # the next batch gathers while this one is written
         try:
             answer = self._line.read()
         except Full as full:

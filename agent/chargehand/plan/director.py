@@ -26,8 +26,8 @@ from chargehand.plan.opening import NOT_BEGUN, Opening
 from chargehand.plan.recurring import Repeats
 from chargehand.plan.repeat import Repeat
 from chargehand.plan.requests import Requests
-from chargehand.plan.run import PlanRun, Unreadable
-from chargehand.plan.timers import more_timer
+from chargehand.plan.run import PlanRun, Unreadable, refused
+from chargehand.plan.timers import check_timer, more_timer
 from chargehand.wire import (
     HALTED,
     WHOLE_PLAN,
@@ -169,7 +169,8 @@ class Director:
         for corpse in corpses:
             self._attempts.reap(corpse)
         for timer in due:
-            self._ring(timer, owned or {})
+            if not timer.startswith("c "):
+                self._ring(timer, owned or {})
         covered = 0
         for position, event in events:
             if covered and self._books.full:  # one at least, so that timers cannot starve events
@@ -189,6 +190,12 @@ class Director:
                 self._handlers[type(event)](event)
             commit.position = position
             covered += 1
+        for timer in due:
+            if timer.startswith("c "):  # somebody may have paused or removed it meanwhile: that comes first
+                if covered < len(events):
+                    commit.timers[timer] = now_ms
+                else:
+                    self._ring(timer, {})
         self._dispatch.dispatch()
         self._settle()
         books.asked = set()
@@ -204,6 +211,7 @@ class Director:
         for slot in books.limits.leave_all(plan):
             books.commit.slots[slot] = False
             books.opened[slot.rpartition(" ")[0]] = None
+        books.adopt(refused(plan))
         self._part(plan, PlanState.REJECTED, found.parent, found.followers)
 
     def _ring(self, timer: str, owned: Mapping[str, Set[int]]) -> None:
@@ -225,9 +233,7 @@ class Director:
             elif run.plan_state is PlanState.REVERTING:
                 self._ending.go_on(run)
             elif run.plan_state in NOT_BEGUN:
-                self._opening.open(run) if kind == "m" else self._opening.miss(
-                    run, "it was to start before, and had to wait"
-                )
+                self._opening.open(run) if kind == "m" else self._opening.late(run)
             return
         self._attempts.due(timer)
 
@@ -266,6 +272,9 @@ class Director:
         self._part(run.id, run.plan_state, run.definition.parent, run.rest.followers if run.rest is not None else ())
         if run.rest is not None and run.rest.marked and not run.rest.orphaned:  # none of its entries is left anywhere
             self._books.commit.stopped[run.id] = None
+        if run.rest is not None and run.rest.marked:
+            self._books.commit.stopped_timers.add(check_timer(run.id))
+            self._books.commit.timers.pop(check_timer(run.id), None)
         self._books.eager.pop(run.id, None)
         self._books.forget(run.id)
 

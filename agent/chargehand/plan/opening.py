@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import msgspec
 
 from chargehand.plan.books import Books
@@ -30,7 +32,7 @@ class Opening:
         if event.plan in self._books.plans or event.plan in self._books.commit.created:
             return  # submitted twice is one plan
         commit = self._books.commit
-        parent = None
+        parent, missed = None, ""
         try:
             definition = _definition_decoder.decode(event.definition)
             parent = definition.parent
@@ -41,7 +43,7 @@ class Opening:
                     raise DefinitionError(f"{len(run.steps)} steps, but {run.total} announced")
             _check_hooks(definition)
             if definition.after:
-                self._follow(run)
+                missed = self._follow(run)
         except (msgspec.MsgspecError, DefinitionError) as error:
             commit.created[event.plan] = bytes([PlanState.REJECTED])
             self._books.refuse(event.plan, str(error))
@@ -60,27 +62,27 @@ class Opening:
             if definition.start_before_ms:
                 commit.timers[late_timer(run.id)] = definition.start_before_ms + 1
             self._books.accepting = True
-            self.open(run)
+            self.miss(run, missed) if missed else self.open(run)
             self._books.accepting = False
         if not definition.parts:
             self._books.adopt(run)
             run.change(0)
         elif run.plan_state is PlanState.RUNNING:
-            commit.timers[more_timer(run.id)] = (
-                self._books.now
-            )  # loaded from Redis, part by part, when the timer names it
+            # It is loaded from Redis, part by part, when the timer names it.
+            commit.timers[more_timer(run.id)] = self._books.now
         if run.definition.hooks:
             self._books.call_hooks(run)
 
-    def _follow(self, run: PlanRun) -> None:
-        """It starts after others: have them tell of their end. Raises `DefinitionError`."""
+    def _follow(self, run: PlanRun) -> str:
+        """It starts after others: have them tell of their end. Why it never starts, if so. Raises `DefinitionError`."""
+        missed = ""
         for other in run.definition.after:
             leader = self._books.plans.get(other)
             if leader is None:
                 raise DefinitionError(f"it is to start after plan {other}, which does not exist (any more)")
             if leader.plan_state in ENDED:
                 if leader.plan_state is not PlanState.SUCCEEDED and run.definition.after_failure == "fail":
-                    raise DefinitionError(_not_after(other, leader.plan_state))
+                    missed = _not_after(other, leader.plan_state)
                 continue
             if len(leader.record.followers) >= MAX_FOLLOWERS:
                 raise DefinitionError(f"{MAX_FOLLOWERS:,} plans start after plan {other} already")
@@ -89,6 +91,7 @@ class Opening:
             self._books.keep(leader)
         if run.record.awaits:
             self._books.keep(run)
+        return missed
 
     def open(self, run: PlanRun) -> None:
         """Start it if its time has come, the plans before it have ended, and it holds its locks."""
@@ -97,7 +100,7 @@ class Opening:
             self._books.commit.timers[more_timer(run.id)] = definition.start_at_ms
             return
         if definition.start_before_ms and self._books.now > definition.start_before_ms:
-            self.miss(run, "it was to start before, and had to wait")
+            self.late(run)
             return
         self._books.move_plan(run, PlanEvent.DUE)
         if run.rest is not None and run.rest.awaits:
@@ -122,6 +125,17 @@ class Opening:
                 self._books.eager[run.id] = None
             elif not run.steps and run.total:
                 self._books.commit.timers[more_timer(run.id)] = self._books.now
+
+    def late(self, run: PlanRun) -> None:
+        """It has not started in time."""
+        if run.rest is not None and run.rest.awaits:
+            waited = "plan " + ", ".join(run.rest.awaits[:3])
+        elif run.id in self._books.locks:
+            waited = "its locks: " + ", ".join(repr(lock.name) for lock in run.definition.locks)
+        else:
+            waited = "an active orchestrator"
+        before = datetime.fromtimestamp(run.definition.start_before_ms / 1000, UTC)
+        self.miss(run, f"it was to start before {before:%Y-%m-%d %H:%M:%S} UTC, and waited for {waited}")
 
     def miss(self, run: PlanRun, why: str) -> None:
         if self._books.move_plan(run, PlanEvent.MISSED):
