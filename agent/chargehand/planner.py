@@ -190,6 +190,13 @@ class Plan(Planning):
         asking = self._asking.values()
         labels = [*read_labels(self.labels, where), *(label for one in asking for label in one.labels)]
         locks = [*read_locks(self.locks, where), *(lock for one in asking for lock in one.locks)]
+        start_at = _moment(self.start_at, self._made_ms, f"{where}: start_at")
+        start_before = _moment(self.start_before, self._made_ms, f"{where}: start_before")
+        if start_before and start_before <= start_at:
+            raise ActionError(
+                f"{where}: it could never start, for start_before ({self.start_before}) is not after "
+                f"start_at ({self.start_at})"
+            )
         hooks = self._hooks(where)  # they may use further policies
         steps = self._steps if not self._finalizing else [*self._steps, *self._finalize()]
         return Definition(
@@ -199,8 +206,8 @@ class Plan(Planning):
             steps=steps,
             by=by,
             labels=list(dict.fromkeys(labels)),
-            start_at_ms=_moment(self.start_at, self._made_ms, f"{where}: start_at"),
-            start_before_ms=_moment(self.start_before, self._made_ms, f"{where}: start_before"),
+            start_at_ms=start_at,
+            start_before_ms=start_before,
             after=list(dict.fromkeys(self.after)),
             after_failure=self.after_failure,
             locks=_strongest(locks),

@@ -201,8 +201,8 @@ def test_options_as_arguments_or_later(work: Any) -> None:
 
     options: dict[str, Any] = {
         "labels": ["site-a", "site-a", "weekly"],
-        "start_at": datetime(2026, 11, 24, 3, tzinfo=ZoneInfo("Europe/Berlin")),
-        "start_before": "2h",
+        "start_at": datetime(1970, 1, 1, 3, tzinfo=ZoneInfo("Europe/Berlin")),
+        "start_before": "3h",
         "after": ["p1", "p2"],
         "after_failure": "run",
         "locks": ["db", shared("net")],
@@ -215,8 +215,8 @@ def test_options_as_arguments_or_later(work: Any) -> None:
     for plan in (one(**options), later):
         made = definition(plan)
         assert made.labels == ["site-a", "weekly"]
-        assert made.start_at_ms == 1_795_485_600_000
-        assert made.start_before_ms == NOW + 7_200_000
+        assert made.start_at_ms == 7_200_000
+        assert made.start_before_ms == NOW + 10_800_000
         assert (made.after, made.after_failure) == (["p1", "p2"], "run")
         assert (made.locks, made.busy, made.limit) == ([Lock("db"), Lock("net", 0)], "reject", 5)
 
@@ -234,6 +234,10 @@ def test_times_from_now_on_count_once(work: Any) -> None:
         ({"start_at": datetime(2026, 11, 24)}, "start_at: 2026-11-24 00:00:00 has no time zone"),  # noqa: DTZ001 - that is it
         ({"start_before": "soon"}, "start_before: 'soon' is no duration"),
         ({"start_at": -1}, "start_at: -1 s is negative"),
+        (
+            {"start_at": "2h", "start_before": "1h"},
+            r"it could never start, for start_before \(1h\) is not after start_at \(2h\)",
+        ),
         ({"after": "p1"}, r"after is a list of plan ids, as \['p1'\]"),
         ({"after_failure": "pause"}, "after_failure is 'fail' or 'run'"),
         ({"busy": "skip"}, "busy is 'reject' or 'wait'"),
