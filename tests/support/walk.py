@@ -70,7 +70,7 @@ class Walk:
             room, memory = draw.choice([3, 20, 500]), draw.choice([1, 5_000, 1 << 20])
             self.world = World(most=room, cache=memory, fixed=_NARROW, forgetful=draw.random() < 0.2)
         else:
-            self.world = World(most=1 << 30)
+            self.world = World(most=1 << 30, compared=True)
         self.world.model = Model(self.world.definitions)
         self.alive: list[str] = []
         self.past: list[Finished] = []

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
@@ -75,6 +76,7 @@ class World:
     most: int = 500  # effects a commit
     cache: int = 1 << 20  # bytes of plans in the director's memory
     model: Model | None = None  # that must agree
+    compared: bool = False  # at every turn, with what a successor would decide
     forgetful: bool = False  # a director that decides once, and is replaced
     _next: int = 1
 
@@ -141,7 +143,11 @@ class World:
     def forget(self) -> None:
         """The orchestrator died, or its commit was not confirmed: a successor starts with empty memory."""
         self.looks = []
-        self.director = Director(
+        self.director = self._successor()
+
+    def _successor(self) -> Director:
+        """One that knows what stands in Redis."""
+        return Director(
             self.cache,
             most=self.most,
             locks=Locks(sorted(self.locked.items(), key=lambda pair: (pair[1], pair[0]))),
@@ -163,26 +169,11 @@ class World:
             for name in sorted(dead & self.members)
         ]
         owned, due = self._look(due)
-        found = named((event for _, event in events if event is not None), due, corpses)
-        unreadable: dict[str, Unreadable] = {}
-        for plan in sorted((found.plans | self.director.wanted()) - set(self.director.plans)):
-            run = self.load(plan)
-            if isinstance(run, PlanRun):
-                self.director.adopt(run)
-            elif run is not None:
-                unreadable[plan] = run
-        repeats = {
-            name: msgspec.json.decode(self.repeats[name], type=Repeat) for name in found.repeats if name in self.repeats
-        }
-        commit, covered = self.director.decide(
-            events,
-            now_ms=self.now_ms,
-            due=due,
-            corpses=corpses,
-            unreadable=unreadable,
-            owned=owned,
-            repeats=repeats,
-        )
+        decide = partial(self._decide, events, due, corpses, owned)
+        commit, covered = decide(self.director)
+        if self.compared:
+            other, _ = decide(self._successor())
+            assert _comparable(commit) == _comparable(other), "a successor would have decided otherwise"
         if apply:
             self.apply(commit)
             del self.inbox[:covered]
@@ -191,6 +182,37 @@ class World:
         if self.forgetful or not apply:
             self.forget()
         return commit
+
+    def _decide(
+        self,
+        events: list[tuple[str, Event | None]],
+        due: list[str],
+        corpses: list[Corpse],
+        owned: dict[str, set[int]],
+        director: Director,
+    ) -> tuple[Commit, int]:
+        """Load what it needs, and let it decide."""
+        found = named((event for _, event in events if event is not None), due, corpses)
+        unreadable: dict[str, Unreadable] = {}
+        for plan in sorted((found.plans | director.wanted()) - set(director.plans)):
+            run = self.load(plan)
+            if isinstance(run, PlanRun):
+                director.adopt(run)
+            elif run is not None:
+                unreadable[plan] = run
+        return director.decide(
+            events,
+            now_ms=self.now_ms,
+            due=due,
+            corpses=corpses,
+            unreadable=unreadable,
+            owned=owned,
+            repeats={
+                name: msgspec.json.decode(self.repeats[name], type=Repeat)
+                for name in found.repeats
+                if name in self.repeats
+            },
+        )
 
     def _seen(self, commit: Commit) -> Seen:
         began = {
@@ -387,6 +409,18 @@ class World:
 
     def resume(self, plan: str) -> None:
         self.put(Resumed(plan))
+
+
+def _comparable(commit: Commit) -> dict[str, Any]:
+    """What two commits must have in common. The order of entries is that in which steps became ready, which a
+    successor does not know; a ticket says no more than who asked first.
+    """
+    found = {one.name: getattr(commit, one.name) for one in fields(commit)}
+    for name in ("pushed", "returned", "alone"):
+        found[name] = {queue: sorted(entries) for queue, entries in found[name].items()}
+    found["states"] = sorted(found["states"], key=lambda write: (write.plan, write.offset))
+    found["locked"] = {member: ticket is None for member, ticket in commit.locked.items()}
+    return found
 
 
 def _update(held: dict[str, T], changes: Mapping[str, T | None]) -> None:

@@ -42,6 +42,16 @@ def test_whatever_happens_order_is_kept_and_every_plan_ends(seed: int) -> None:
     _nothing_is_left(world)
 
 
+@settings(max_examples=100, deadline=None)
+@given(seed=st.integers(0, 2**32))
+def test_a_successor_decides_what_the_one_before_would_have(seed: int) -> None:
+    """Of one whose memory is thrown away before each turn, and one that keeps it; here nothing bounds a commit."""
+    walk = Walk(Random(seed), bounded=False)
+    for _ in range(250):
+        walk.step()
+    walk.drain()
+
+
 def _explained(world: World, plan: str) -> None:
     """The states of its steps say why it is in its state, and what failed is kept for people."""
     states = world.states[plan][1:]

@@ -30,6 +30,7 @@ __all__ = ["Attempts"]
 
 MAX_LOSSES = 3  # a step lost so often is given up
 
+_REVERTED = int(StepState.REVERTED)
 _CANCELLING = int(PlanState.CANCELLING)
 _ENDING = frozenset({PlanState.CANCELLING, PlanState.REVERTING})
 
@@ -50,7 +51,7 @@ class Attempts:
                 self._suspend(run, event.step, event.suspended)
             elif run.state[0] == _CANCELLING and told_to_cancel(run, event.step):
                 self._books.move_step(run, event.step, StepEvent.CANCELLED)
-            elif self._books.move_step(run, event.step, StepEvent.SUCCEEDED) and run.id in self._books.undos:
+            elif self._books.move_step(run, event.step, StepEvent.SUCCEEDED) and run.state[event.step + 1] == _REVERTED:
                 self._ending.undone(run, event.step)
             return
         policy = self._books.policy(run, event.step)

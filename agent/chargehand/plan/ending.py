@@ -136,10 +136,11 @@ class Ending:
             self._books.move_step(run, step, StepEvent.CANCELLED)
 
     def undone(self, run: PlanRun, step: int) -> None:
-        undo = self._books.undos[run.id]
-        undo.done(step)
-        if undo.ready:
-            self._books.eager[run.id] = None
+        """A revert has succeeded."""
+        undo = self._books.undos.get(run.id)
+        if undo is not None:
+            undo.done(step)
+        self.go_on(run)
 
     def go_on(self, run: PlanRun) -> None:
         """Of a plan that is being reverted: see what can be undone now, once nothing of it stands any more."""
