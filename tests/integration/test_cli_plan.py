@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,11 @@ import pytest
 
 from chargehand.client import Client
 from chargehand.plan.life import PlanState
+from chargehand.store.connection import Line
+from chargehand.store.keys import Keys
 from support.plans import submit, view_of
 from support.programs import Program, StartProgram, until, write_config
+from support.recurring import put_back
 from support.server import Server
 
 Done = subprocess.CompletedProcess[str]
@@ -193,7 +197,7 @@ def test_children(running: Program, client: Client, chargehand: Chargehand, plac
 
 
 def test_list_by_label_for_other_commands(running: Program, chargehand: Chargehand) -> None:
-    plans = [chargehand("submit", "nap", "seconds=60", "--label", "slow").stdout.strip() for _ in range(2)]
+    plans = [chargehand("submit", "nothing", "--in", "1h", "--label", "slow").stdout.strip() for _ in range(2)]
     other = chargehand("submit", "nothing", "--label", "quick").stdout.strip()
     assert chargehand("plan", "wait", other).returncode == 0
     found = chargehand("plan", "list", "--label", "slow", "-q").stdout.split()
@@ -355,13 +359,17 @@ def test_a_calendar_that_cannot_be_followed(
     assert done.stdout == ""
 
 
-def test_a_recurring_plan_runs(running: Program, client: Client, chargehand: Chargehand) -> None:
-    """An action that plans its steps plans them on a worker, for each run."""
-    assert (
-        chargehand("recurring", "add", "often", "fan_out", "width=2", "--cron", "* * * * *", "--most", "1").returncode
-        == 0
-    )
-    until("it ran", lambda: (view := client.recurring("often")) is not None and view.runs == 1, timeout=75)
+def test_a_recurring_plan_runs(
+    running: Program, start_program: StartProgram, client: Client, chargehand: Chargehand, line: Line
+) -> None:
+    """An action that plans its steps plans them on a worker, for each run. Its time comes while nobody is active."""
+    added = chargehand("recurring", "add", "often", "fan_out", "width=2", "--cron", "* * * * *", "--most", "1")
+    assert added.returncode == 0
+    until("it is set", lambda: client.recurring("often"))
+    running.kill()
+    put_back(line, Keys("default"), "often", timedelta(minutes=1))
+    start_program("orchestrator", node="node-b").ready()
+    until("it ran", lambda: (view := client.recurring("often")) is not None and view.runs == 1)
     view = client.recurring("often")
     assert view is not None
     assert client.wait(view.last_plan, 30) is PlanState.SUCCEEDED

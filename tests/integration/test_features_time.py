@@ -27,6 +27,7 @@ from support.figures import Figures
 from support.orchestrators import Orchestrators
 from support.plans import is_in, view_of
 from support.programs import until
+from support.recurring import put_back
 
 KEYS = Keys("default")
 HOUR = timedelta(hours=1)
@@ -162,14 +163,6 @@ def recur(client: Client, log: Log, name: str, cron: str, **options: Any) -> Non
     until("it is set", lambda: client.recurring(name))
 
 
-def put_back(line: Line, name: str, by: timedelta) -> None:
-    """As if it had been set so much earlier, and nothing had run since."""
-    record = msgspec.json.decode(line.call("HGET", KEYS.recurring, name), type=Repeat)
-    earlier = record.begun(record.set_ms - int(by.total_seconds() * 1000))
-    line.call("HSET", KEYS.recurring, name, msgspec.json.encode(msgspec.structs.replace(earlier, paused=record.paused)))
-    line.call("ZADD", KEYS.timers, earlier.next_ms, repeat_timer(name))
-
-
 def hourly(minutes_ago: int = 5) -> tuple[str, list[int]]:
     """A line that was due some minutes ago and each hour before; those times, ms since 1970, the latest first."""
     latest = datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(minutes=minutes_ago)
@@ -202,7 +195,7 @@ def test_recurring_due_during_the_takeover(
     cron, (latest, *_) = hourly(minutes_ago=0)
     recur(client, log, "tick", cron)
     with orchestrators.nobody_active():
-        put_back(line, "tick", timedelta(minutes=2))
+        put_back(line, KEYS, "tick", timedelta(minutes=2))
         there = time.time()
     log.until_started(1)
     figures.took("recurring plan whose time fell into a takeover: after the death was known", log.notes[0].at - there)
@@ -226,7 +219,7 @@ def test_recurring_missed(
     cron, times = hourly()
     recur(client, log, "hourly", cron, missed=missed)
     with orchestrators.nobody_active():
-        put_back(line, "hourly", 3 * HOUR + timedelta(minutes=10))
+        put_back(line, KEYS, "hourly", 3 * HOUR + timedelta(minutes=10))
     orchestrators.kill_active()
     dealt_with(client, "hourly", times[0])
     view = read(client, "hourly")
@@ -243,7 +236,7 @@ def test_recurring_up_to_its_most(orchestrators: Orchestrators, client: Client, 
     cron, times = hourly()
     recur(client, log, "few", cron, missed="all", most=3)
     with orchestrators.nobody_active():
-        put_back(line, "few", HOUR + timedelta(minutes=10))
+        put_back(line, KEYS, "few", HOUR + timedelta(minutes=10))
     dealt_with(client, "few", times[0])
     assert read(client, "few").runs == 2
     with orchestrators.nobody_active():
@@ -269,7 +262,7 @@ def test_recurring_paused_and_resumed(orchestrators: Orchestrators, client: Clie
     client.pause_recurring("paused")
     until("it is paused", lambda: read(client, "paused").paused)
     with orchestrators.nobody_active():
-        put_back(line, "paused", 3 * HOUR)
+        put_back(line, KEYS, "paused", 3 * HOUR)
         client.resume_recurring("paused")
     until("it goes on", lambda: not read(client, "paused").paused)
     orchestrators.kill_active()
@@ -295,7 +288,7 @@ def test_recurring_singleton(orchestrators: Orchestrators, client: Client, log: 
     client.set_recurring("slow", plan, cron=cron, missed="all")
     until("it is set", lambda: client.recurring("slow"))
     with orchestrators.nobody_active():
-        put_back(line, "slow", 2 * HOUR + timedelta(minutes=10))
+        put_back(line, KEYS, "slow", 2 * HOUR + timedelta(minutes=10))
     log.until_started(1)
     until("three are there", lambda: len(runs_of(client, "slow")) == 3)
     orchestrators.kill_active()
@@ -318,7 +311,7 @@ def test_recurring_planning_on_a_worker(
     (place / "found").mkdir()
     (place / "found" / "x").touch()
     with orchestrators.nobody_active():
-        put_back(line, "plans", timedelta(minutes=30))
+        put_back(line, KEYS, "plans", timedelta(minutes=30))
     until("it is there", lambda: runs_of(client, "plans") == [f"rplans-{times[0]}"])
     orchestrators.kill_active()
     ended(client, runs_of(client, "plans"))
