@@ -136,6 +136,13 @@ class Books:
             self.call_hooks(run)
         return True
 
+    def ask_plan(self, run: PlanRun, event: PlanEvent, what: str, by: str) -> bool:
+        """As `move_plan`, and history says who asked for it."""
+        if PLAN_LIFE[run.plan_state][event] is None:
+            return False
+        self.history(run, "asked", what, by)
+        return self.move_plan(run, event)
+
     def keep(self, run: PlanRun) -> None:
         """Its `PlanRecord` has changed."""
         self.touched[run.id] = run

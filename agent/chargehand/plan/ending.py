@@ -44,16 +44,14 @@ class Ending:
             if run.record.marked:
                 self._books.commit.stopped[run.id] = event.grace_ms
             self._books.keep(run)
-        elif self._books.move_plan(run, PlanEvent.CANCELLED):
+            self._books.history(run, "asked", "cancel", event.by)
+        elif self._books.ask_plan(run, PlanEvent.CANCELLED, "cancel", event.by):
             self._stop(run, event.grace_ms)
-        else:
-            return
-        self._books.history(run, "asked", "cancel", event.by)
 
     def revert(self, event: Reverted) -> None:
         run = self._books.known(event.plan)
-        if run is not None and self.begin_revert(run, 0):
-            self._books.history(run, "asked", "revert", event.by)
+        if run is not None and self._books.ask_plan(run, PlanEvent.UNDO, "revert", event.by):
+            self._stop(run, 0)
 
     def begin_revert(self, run: PlanRun, grace_ms: int) -> bool:
         if not self._books.move_plan(run, PlanEvent.UNDO):
@@ -120,9 +118,8 @@ class Ending:
         if run is None:
             return
         stands = run.in_state(StepState.STANDING, StepState.UNDOING)
-        if not self._books.move_plan(run, PlanEvent.HALTED):
+        if not self._books.ask_plan(run, PlanEvent.HALTED, "halt", event.by):
             return
-        self._books.history(run, "asked", "halt", event.by)
         if stands:
             run.record.orphaned = True
             self._books.commit.count(50)
