@@ -111,23 +111,24 @@ class Model:
     def __init__(self, definitions: Mapping[str, Definition]) -> None:
         self.definitions = definitions
         self.plans: dict[str, Plan] = {}
+        self.over: set[str] = set()
         self.now = 0
         self.seen = Seen({}, set(), set(), {})
 
     def turn(self, now_ms: int, corpses: Iterable[Corpse], events: Iterable[Event | None], seen: Seen) -> None:
         """The director has decided on these: deaths first, then what is due, then events. Raises `AssertionError`."""
         self.now, self.seen = now_ms, seen
-        for name, plan in self.plans.items():
+        for name, plan in self._open():
             if seen.states[name][0] == "X" and plan.definition.parts and _malformed(plan.definition):
                 plan.state = "X"  # its steps were read now, and are none
         for corpse in corpses:
             for key in corpse.owned:
                 self._lose(*read_key(key))
-        for name, plan in self.plans.items():
+        for name, plan in self._open():
             self._due(name, plan)
         for event in events:
             self._happen(event)
-        for name, plan in self.plans.items():
+        for name, plan in self._open():
             self._observe(name, plan, seen.states[name])
             self._settle(plan)
             found = plan.state + "".join(step.state for step in plan.steps)
@@ -135,6 +136,13 @@ class Model:
             assert shown == found[: len(shown)], f"{name} is {shown}, and is to be {found}"
             for number, attempt in seen.attempts.get(name, {}).items():
                 assert attempt == plan.steps[number].attempt, f"step {number} of {name} is at attempt {attempt}"
+
+            if plan.state in _ENDED:
+                self.over.add(name)
+
+    def _open(self) -> list[tuple[str, Plan]]:
+        """Those that had not ended before this turn; the others never change, as the world sees to."""
+        return [(name, plan) for name, plan in self.plans.items() if name not in self.over]
 
     # -- beginning --------------------------------------------------------------------------------
 

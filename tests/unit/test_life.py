@@ -23,3 +23,24 @@ def test_what_has_ended_stays_so() -> None:
     assert {after for after in STEP_LIFE[StepState.SUCCEEDED].values() if after} == {StepState.UNDOING}
     for last in (StepState.SKIPPED, StepState.CANCELLED, StepState.REVERTED, StepState.SPOILED):
         assert not any(STEP_LIFE[last].values())
+
+
+def test_every_state_can_be_reached() -> None:
+    plans = {PlanState.SCHEDULED, PlanState.RUNNING, PlanState.REJECTED}
+    for _ in PlanState:
+        plans |= {after for known in [*plans] for after in PLAN_LIFE[known].values() if after}
+    assert plans == set(PlanState)
+    steps = {StepState.WAITING}
+    for _ in StepState:
+        steps |= {after for known in [*steps] for after in STEP_LIFE[known].values() if after}
+    assert steps == set(StepState)
+
+
+def test_every_plan_that_has_not_ended_can_be_halted() -> None:
+    for state in set(PlanState) - ENDED:
+        assert PLAN_LIFE[state][PlanEvent.HALTED] is PlanState.HALTED
+
+
+def test_letters_are_told_apart() -> None:
+    assert len({chr(state) for state in PlanState}) == len(PlanState)
+    assert len({chr(state) for state in StepState}) == len(StepState)
