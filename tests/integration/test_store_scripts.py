@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from msgspec import Raw
 
-from chargehand.client import Client, SubmitRefused
+from chargehand.client import Client
 from chargehand.plan.commit import Commit, Corpse, Move, StateWrite
 from chargehand.plan.life import PlanState
 from chargehand.store import lease
 from chargehand.store.committing import commit_command
-from chargehand.store.connection import Full, Line, Unavailable
+from chargehand.store.connection import Line, Unavailable
 from chargehand.store.keys import Keys
 from chargehand.store.lease import Held, Waiting
 from chargehand.store.membership import Gone, Member, NodeNameTaken, beat, register
@@ -414,55 +414,6 @@ class TestNotNow:
             hold(line)
         line.call("REPLICAOF", "NO", "ONE")
         assert taken(line) == [0]
-
-
-def fill_up(line: Line) -> None:
-    """Redis has no room from here on, as an operator's limit makes it."""
-    line.batch([("CONFIG", "SET", "maxmemory-policy", "noeviction"), ("CONFIG", "SET", "maxmemory", "100kb")])
-    with pytest.raises(Full):
-        line.call("SET", "more", "x")
-
-
-class TestFullRedis:
-    def test_submissions_are_refused_and_work_drains(
-        self, start_program: StartProgram, client: Client, server: Server, line: Line, place: Path
-    ) -> None:
-        plans = []
-        for number in range(3):
-            plan = client.plan("work")
-            with plan.sequence():
-                for step in range(3):
-                    plan.add("note", path=str(place / "lines"), text=f"{number}/{step}", seconds=0.5)
-            plans.append(client.submit(plan))
-        start_program("orchestrator")
-        start_program("worker").ready()
-        until("they run", (place / "lines").exists)
-        fill_up(line)
-        refused = client.plan("one more")
-        refused.add("nothing")
-        with pytest.raises(SubmitRefused, match="out of memory"):
-            client.submit(refused, key="one more")
-        for plan_id in plans:
-            assert client.wait(plan_id, 20) is PlanState.SUCCEEDED, "what was accepted goes on"
-        until("the inbox is empty", lambda: line.call("XLEN", KEYS.inbox) == 0)
-        counted_once(line, KEYS, plans)
-        line.call("CONFIG", "SET", "maxmemory", "0")
-        assert client.wait(client.submit(refused, key="one more"), 20) is PlanState.SUCCEEDED
-
-    def test_started_when_full_already(
-        self, start_program: StartProgram, client: Client, line: Line, place: Path
-    ) -> None:
-        plan = client.plan("work")
-        plan.add("note", path=str(place / "lines"), text="once")
-        plan_id = client.submit(plan)
-        fill_up(line)
-        programs = [start_program("orchestrator"), start_program("worker")]
-        for program in programs:
-            program.until("says why it cannot serve", lambda fields: "memory" in fields.get("X_CHARGEHAND_REDIS", ""))
-        line.call("CONFIG", "SET", "maxmemory", "0")
-        assert client.wait(plan_id, 20) is PlanState.SUCCEEDED
-        for program in programs:
-            assert program.running
 
 
 STRANGE = [

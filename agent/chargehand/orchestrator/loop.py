@@ -27,7 +27,7 @@ from chargehand.store.connection import Dialer, Full, Line, Refused, Unavailable
 from chargehand.store.keys import Keys
 from chargehand.store.lease import Held
 from chargehand.store.membership import BEAT_EVERY, Gone, Member, NodeNameTaken, beat, leave, register
-from chargehand.store.rights import check_rights
+from chargehand.store.rights import check_rights, eviction_policy
 
 __all__ = ["Orchestrator"]
 
@@ -55,6 +55,7 @@ class Orchestrator:
         self._beat_at = 0.0
         self._careful = False
         self._checked = False  # the rights of our user in Redis: once is enough
+        self._evicts = ""  # what is wrong with how Redis makes room
         self._reigning = False
         self._reign: Reign | None = None
         self._member = Member(
@@ -137,6 +138,9 @@ class Orchestrator:
         if not self._checked:
             check_rights(line, self._keys)
             self._checked = True
+        policy = eviction_policy(line)
+        self._evicts = policy and f"Redis evicts keys (maxmemory-policy {policy}), the lease first: set noeviction"
+        self._child.degraded(self._evicts)
         while True:
             try:
                 register(line, self._keys, self._child.incarnation, self._member, self._child.machine)
@@ -249,7 +253,7 @@ class Orchestrator:
             self._reigning = False
             self._reign = None
             ears.close()
-            self._child.degraded("")
+            self._child.degraded(self._evicts)
 
     def _outdated(self, line: Line, why: str) -> None:
         """Leave the lease to those who can read what stands there."""
@@ -275,12 +279,14 @@ class Orchestrator:
             self._tell_active(self._held.epoch, queued)
 
     def _tell_active(self, epoch: int, queued: int) -> None:
-        busy, behind, cause = None, 0.0, ""
+        busy, behind, cause = None, 0.0, self._evicts
         if self._reign is not None:
             busy = self._reign.load.percent
             behind, self._reign.behind_ms = self._reign.behind_ms / 1000, 0
             if self._reign.missing:
                 cause = f"{self._reign.missing}: plans are not acknowledged, the lease runs out"
+            elif self._reign.full:
+                cause = "Redis is full: new plans are refused, what is there goes on"
             elif self._reign.load.saturated:
                 cause = f"saturated ({busy} % busy for a minute): add an executor"
         self._member.share, self._member.behind = busy or 0, round(behind, 1)

@@ -6,7 +6,6 @@ next read travel together, so an event costs two round trips from its arrival to
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -109,6 +108,7 @@ class Reign:
         self._position = "0-0"
         self._next_timer: int | None = 0  # ms of Redis' TIME; 0: look at once
         self._renewed = boottime()
+        self.full = False  # Redis takes nothing new
         self.missing = ""  # of the replicas that should have had the last renewal or commit: `0 of 1 replicas`
         self._round_at = 0.0
         self._reading: float | None = None  # a read is under way, and answers by then
@@ -174,8 +174,15 @@ class Reign:
             return
         self._publish_at = now + PUBLISH_EVERY
         load = measure(self._line, self._keys, share=self.load.percent or 0)
-        with contextlib.suppress(Full):  # it gets nothing new then, which is right: what is there drains
+        try:
             publish(self._line, self._keys, self._held.token, load)
+        except Full:  # it gets nothing new then, which is right: what is there drains
+            full = True
+        else:
+            full = False
+        if full != self.full:
+            self.full = full
+            self._round_at = 0.0  # it is told with the rest
 
     # -- gathering --------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from chargehand.store.connection import Command, Full, Line, Refused
 from chargehand.store.keys import Keys
 from chargehand.store.scripts import SELFTEST
 
-__all__ = ["COMMANDS", "check_rights", "rule"]
+__all__ = ["COMMANDS", "check_rights", "eviction_policy", "rule"]
 
 #: Commands that scripts or programs use, each with arguments that do no harm; `K` and `L` are keys, gone afterwards.
 _TRIALS = (
@@ -70,6 +70,7 @@ COMMANDS = (
     "PUBLISH",
     "BLPOP",
     "WAIT",
+    "INFO",
     "SUBSCRIBE",
     "UNSUBSCRIBE",
     "EVALSHA",
@@ -82,6 +83,17 @@ def rule(executor: str) -> str:
     """The words after `ACL SETUSER NAME on >PASSWORD`: exactly what an executor needs."""
     prefix = f"chargehand:{{{executor}}}:*"
     return f"resetkeys ~{prefix} resetchannels &{prefix} -@all " + " ".join(f"+{one.lower()}" for one in COMMANDS)
+
+
+def eviction_policy(line: Line) -> str:
+    """The `maxmemory-policy` of a server that evicts. Empty also where it does not say: INFO is not needed."""
+    try:
+        told = line.call("INFO", "memory").decode().split("\r\n")
+    except Refused:
+        return ""
+    found = dict(one.split(":", 1) for one in told if ":" in one)
+    policy: str = found.get("maxmemory_policy", "noeviction")
+    return policy if policy != "noeviction" and found.get("maxmemory", "0") != "0" else ""
 
 
 def check_rights(line: Line, keys: Keys) -> None:

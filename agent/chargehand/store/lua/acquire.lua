@@ -13,6 +13,8 @@ local stored = redis.call('GET', KEYS[2])
 local epoch = stored and tonumber(string.match(stored, '^(%d+):')) or 0
 epoch = math.max(epoch, tonumber(ARGV[3])) + 1
 local token = string.format('%d:%s', epoch, ARGV[1])
+-- DEL is allowed when Redis is full; after it, so is the rest.
+redis.call('DEL', KEYS[1])
 redis.call('SET', KEYS[1], token, 'PX', ARGV[2])
 redis.call('SET', KEYS[2], token)
 redis.call('HSET', KEYS[3], 'node', ARGV[4], 'since', string.format('%d', now))

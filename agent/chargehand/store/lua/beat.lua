@@ -12,6 +12,8 @@ if claim and claim ~= ARGV[3] then
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+-- PEXPIRE is allowed when Redis is full; after it, so is the rest: whoever works on must not be taken for dead.
+redis.call('PEXPIRE', KEYS[3], ARGV[4])
 redis.call('SET', KEYS[3], ARGV[3], 'PX', ARGV[4])
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 redis.call('ZADD', KEYS[2], string.format('%d', now), ARGV[1])

