@@ -17,14 +17,6 @@ from chargehand.context import Children, Event, Misused, Spawn, SubPlan, SubPlan
 from chargehand.planner import Plan as SamePlan
 
 
-@pytest.fixture(autouse=True)
-def only_these() -> Iterator[None]:
-    before = dict(registered)
-    yield
-    registered.clear()
-    registered.update(before)
-
-
 def context(**more: Any) -> StepContext:
     return StepContext("p", 0, 1, "node-a", "w", **more)
 
@@ -123,7 +115,7 @@ class Colour(Enum):
 
 
 @pytest.fixture
-def typed(only_these: None) -> Any:
+def typed() -> Any:
     @action(name="typed")
     def typed(
         host: Host,

@@ -1,198 +1,56 @@
-"""The examples of the documents are planned as an executor would get them; no server is needed for that."""
+"""What every document says is true: its links lead somewhere, its Python runs, its configurations load."""
 
 from __future__ import annotations
 
-import re
-import sys
 import types
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import pytest
 
-from chargehand import Plan
-from chargehand.actions import Action, registered
-from chargehand.plan.run import PlanRun
-from chargehand.testing import Executor
-from chargehand.wire import Definition, Submitted, decode, decode_event
+from chargehand.actions import registered
+from chargehand.config.load import load
+from support.documents import DOCS, ROOT, anchors, blocks, links, run
 
-ROOT = Path(__file__).parents[2]
-ACTIONS = (ROOT / "docs/actions.md").read_text(encoding="utf-8")
-WIRE = (ROOT / "docs/wire-format.md").read_text(encoding="utf-8")
-
-#: Inputs for the planning actions that docs/actions.md defines, and what each of their steps waits for.
-PLANNED: dict[str, tuple[dict[str, Any], list[list[tuple[int, int] | int]]]] = {
-    "backup_all": ({"hosts": ["a", "b", "c"]}, [[], [], [], [(0, 3)]]),
-    "rolling": ({"packages": ["x", "y"]}, [[], [0], [0], [(1, 3)]]),
-    "nightly": ({}, []),
-    "upgrade_database": ({"version": "8"}, [[]]),
-    "Deploy": ({"sites": ["a", "b"]}, [[], [0], [(0, 2)], [2]]),
-    "reboot_all": ({"nodes": ["a", "b"]}, [[], [0]]),
-}
-
-#: Inputs for the actions that run, and their output in the in-process executor.
-RUN: dict[str, tuple[dict[str, Any], Any]] = {
-    "greet": ({"name": "Ada"}, "good morning, Ada"),
-    "probe": ({"host": {"name": "a"}, "protocol": "https"}, "https://a:22"),
-    "patch-host": ({"host": "a", "packages": ["x"]}, {"x": "updated"}),
-    "copy": ({"files": ["a", "b"]}, 2),
-    "ping": ({"url": "x"}, "x seen from node-a"),
-    "backup": ({"host": "abc"}, {"bytes": 3}),
-    "report": ({"sizes": [1, 2], "label": "x"}, "x: 3 bytes"),
-    "stop": ({"service": "x"}, None),
-    "upgrade": ({"package": "x"}, None),
-    "start": ({"service": "x"}, None),
-    "alert": ({"plan": "p", "state": "paused", "channel": "x"}, "x: plan p is paused"),
-    "migrate": ({"version": "8"}, "8"),
-    "convert": ({"video": "v"}, "v converted"),
-    "patch_host": ({"host": "a"}, "a patched"),
-    "call_api": ({"customer": 3}, 3),
-    "rotate_keys": ({}, "rotated"),
-    "install": ({"package": "x"}, "x"),
-    "lend": ({"book": "x"}, "x lent"),
-    "approve": ({"book": "x"}, False),
-}
+DOCUMENTS = [
+    *(ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "tests/README.md"),
+    *sorted(DOCS.glob("*.md")),
+    *sorted((ROOT / "packaging").rglob("*.md")),
+]
 
 
-@pytest.fixture
-def examples() -> Iterator[list[types.ModuleType]]:
-    """Every Python block of the page, each as a module of its own."""
+def name_of(document: Path) -> str:
+    return str(document.relative_to(ROOT))
+
+
+def examples(language: str, *, but: str = "") -> list[object]:
+    return [
+        pytest.param(document, code, id=f"{name_of(document)}-{number}")
+        for document in DOCUMENTS
+        if document.name != but
+        for number, code in enumerate(blocks(document, language), 1)
+    ]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
+def test_links_lead_somewhere(document: Path) -> None:
+    for target in links(document):
+        path, _, anchor = target.partition("#")
+        page = document.parent / path if path else document
+        assert page.exists(), target
+        assert not anchor or anchor in anchors(page), target
+
+
+@pytest.mark.parametrize(("document", "code"), examples("python", but="client.md"))
+def test_python_runs(document: Path, code: str) -> None:
+    """Each example by itself. Those of docs/client.md need a server: integration/test_docs_client.py."""
     before = dict(registered)
-    modules = []
-    for number, code in enumerate(re.findall(r"^```python\n(.*?)^```", ACTIONS, re.MULTILINE | re.DOTALL)):
-        name = f"documented_{number}"
-        module = types.ModuleType(name)
-        sys.modules[name] = module
-        try:
-            exec(compile(code, "docs/actions.md", "exec", dont_inherit=True), module.__dict__)
-        finally:
-            del sys.modules[name]
-        modules.append(module)
-    yield modules
-    registered.clear()
-    registered.update(before)
+    run(code, document, types.ModuleType("example"))
+    for name in registered.keys() - before.keys():
+        assert registered[name].parameters is not None, "its signature can be read"
 
 
-@pytest.mark.usefixtures("examples")
-def test_every_planning_example_makes_the_graph_that_the_page_describes() -> None:
-    assert {name for name, one in documented().items() if one.plans} == set(PLANNED), "give each its inputs here"
-    for name, (inputs, after) in PLANNED.items():
-        plan = Plan(name)
-        plan.add(registered[name], **inputs)
-        assert [step.after for step in plan.definition().steps] == after, name
-
-
-def documented() -> dict[str, Action[..., Any]]:
-    return {name: one for name, one in registered.items() if one.function.__module__.startswith("documented")}
-
-
-@pytest.mark.usefixtures("examples")
-def test_every_example_is_run() -> None:
-    """Two by tests of their own; one would reboot this machine."""
-    runs = {name for name, one in documented().items() if not one.plans}
-    assert runs == {*RUN, "PatchFleet", "reboot"}, "give each action of docs/actions.md its inputs here"
-
-
-@pytest.mark.usefixtures("examples")
-@pytest.mark.parametrize("name", RUN)
-def test_an_example_gives_what_it_should(name: str) -> None:
-    inputs, output = RUN[name]
-    assert Executor(instead={"reboot": None}).run(name, **inputs).result() == output
-
-
-@pytest.mark.usefixtures("examples")
-@pytest.mark.parametrize("name", sorted(set(PLANNED) - {"Deploy"}))
-def test_a_planning_example_succeeds(name: str) -> None:
-    done = Executor(instead={"reboot": {"rebooted": True}}).run(name, **PLANNED[name][0])
-    assert (done.state, done.error) == ("succeeded", "")
-
-
-@pytest.mark.usefixtures("examples")
-def test_the_example_with_hooks_tells_of_its_end() -> None:
-    executor = Executor()
-    executor.run("upgrade_database", version="8")
-    assert [one.output for one in executor.executions("alert")] == ["mail: plan p1 is succeeded"]
-
-
-@pytest.mark.usefixtures("examples")
-def test_the_example_with_phases() -> None:
-    executor = Executor()
-    approved, late, withdrawn = (executor.submit("Deploy", sites=["a"]) for _ in range(3))
-    executor.send(approved, "approved", "ada")
-    assert approved.result() == "a: a-7"
-    executor.cancel(withdrawn)
-    assert (withdrawn.state, withdrawn.said) == ("cancelled", ["deploying a", "a-7 withdrawn"])
-    executor.finish()
-    assert (late.state, late.error) == ("reverted", "TimeoutError: nobody has approved it")
-
-    two = executor.submit("Deploy", sites=["a", "b"])
-    executor.send(two, "approved", "ada")
-    executor.finish()
-    assert (two.state, two.said[-1]) == ("reverted", "a as it was")
-
-
-@pytest.mark.usefixtures("examples")
-def test_the_example_of_many_hosts(tmp_path: Path) -> None:
-    inventory = tmp_path / "hosts"
-    inventory.write_text("".join(f"{'old' if number == 7 else 'host'}{number}\n" for number in range(300)))
-    done = Executor().run("PatchFleet", inventory=str(inventory))
-    assert done.result() == {"patched": 299, "failed": ["ValueError: old7 is too old"]}
-    assert len(done.children) == 300
-
-
-def test_the_tests_of_the_page_pass(examples: list[types.ModuleType]) -> None:
-    tests = [code for module in examples for name, code in vars(module).items() if name.startswith("test_")]
-    assert tests
-    for test in tests:
-        test()
-
-
-@pytest.mark.usefixtures("examples")
-def test_an_aimed_step_stands_where_the_page_says() -> None:
-    plan = Plan("rolling")
-    plan.add(registered["rolling"], packages=["x"])
-    assert [step.node for step in plan.definition().steps] == [None, None, "node-b"]
-
-
-def submitted(definition: str) -> PlanRun:
-    """What the orchestrator makes of it. Raises for one that it would reject."""
-    event = decode_event(b'["submit","documented",%s]' % definition.encode())
-    assert isinstance(event, Submitted)
-    read = decode(event.definition, Definition)
-    run = PlanRun(event.plan, read)
-    run.extend(read.steps)
-    assert run.whole
-    return run
-
-
-@pytest.mark.parametrize(
-    "definition",
-    [
-        *(block for block in re.findall(r"^ *```json\n(.*?)^ *```", WIRE, re.MULTILINE | re.DOTALL)),
-        *re.findall(r"^definition='(.*)'$", WIRE, re.MULTILINE),
-    ],
-)
-def test_definitions_written_by_hand_would_be_accepted(definition: str) -> None:
-    run = submitted(definition)
-    assert list(run.ready) == [0, 1], "the backups at once, the report after both"
-
-
-def test_both_definitions_of_the_page_are_tested() -> None:
-    assert len(re.findall("```json", WIRE)) == 1
-    assert len(re.findall("^definition=", WIRE, re.MULTILINE)) == 1
-
-
-def test_a_definition_that_refers_forward_is_rejected() -> None:
-    """As the page says of a step that names a later one."""
-    with pytest.raises(ValueError, match="earlier steps only"):
-        submitted('{"label":"x","policies":[["backup"]],"total":1,"steps":[[0,{},[3]]]}')
-    with pytest.raises(msgspec.ValidationError):
-        submitted('{"label":"x","policies":[["backup"]],"steps":[]}')
-
-
-@pytest.mark.parametrize("document", sorted((ROOT / "packaging").rglob("*.md")), ids=lambda path: path.parent.name)
-def test_links_of_the_packaging_lead_somewhere(document: Path) -> None:
-    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", document.read_text(encoding="utf-8")):
-        assert (document.parent / target).exists(), f"{document} links to {target}"
+@pytest.mark.parametrize(("document", "code"), examples("toml"))
+def test_configurations_load(document: Path, code: str, tmp_path: Path) -> None:
+    path = tmp_path / "example.toml"
+    path.write_text(code)
+    load(path)

@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs/features.md"
+from support.documents import DOCS, ROOT, anchors, read
+
+PAGE = DOCS / "features.md"
 
 
 class Row(NamedTuple):
@@ -24,7 +25,7 @@ class Row(NamedTuple):
 def rows() -> list[Row]:
     """Of every table of the page; the cells of a row that is not whole are empty."""
     found = []
-    for line in PAGE.read_text(encoding="utf-8").splitlines():
+    for line in read(PAGE).splitlines():
         cells = [cell.strip() for cell in line.strip("|").split(" | ")] if line.startswith("| ") else []
         if cells and cells[0] not in {"feature", "---"}:
             feature, here, described, tests = (*cells, "", "", "")[:4]
@@ -47,15 +48,8 @@ def functions_of(path: Path) -> set[str]:
     return {name for name in found if name.rpartition("::")[2].startswith("test_")}
 
 
-@cache
-def anchors(page: Path) -> set[str]:
-    """Of its headings, as forges make them."""
-    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
-
-
 def test_every_row_is_read() -> None:
-    table = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("|")]
+    table = [line for line in read(PAGE).splitlines() if line.startswith("|")]
     assert len(ROWS) == len(table) - 2 * table.count("| --- | --- | --- | --- |")
     assert len(ROWS) == len({row.feature for row in ROWS}) > 20, "a feature stands once"
 
@@ -66,7 +60,7 @@ def test_row(row: Row) -> None:
     assert row.links, "described nowhere"
     for link in row.links:
         page, _, anchor = link.partition("#")
-        assert anchor in anchors(ROOT / "docs" / page), link
+        assert anchor in anchors(DOCS / page), link
     real = any(test.startswith("integration/") for test in row.tests)
     assert real or row.feature == "testing actions", "no test against a real server"  # that feature is to have none
     for test in row.tests:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -17,16 +16,8 @@ from chargehand.subplans import child_definition
 from chargehand.wire import MAX_INPUT, Definition, encode
 
 
-@pytest.fixture(autouse=True)
-def only_these() -> Iterator[None]:
-    before = dict(registered)
-    yield
-    registered.clear()
-    registered.update(before)
-
-
 @pytest.fixture
-def work(only_these: None) -> Any:
+def work() -> Any:
     @action(name="work")
     def work(value: Any = None, count: int = 1) -> Any:
         return value
@@ -255,7 +246,7 @@ def test_options_that_say_nothing(work: Any, options: dict[str, Any], message: s
         definition(plan)
 
 
-def test_actions_bring_their_locks_labels_and_hooks(only_these: None) -> None:
+def test_actions_bring_their_locks_labels_and_hooks() -> None:
     @action
     def notify(plan: str, state: str, channel: str = "ops") -> None: ...
 
@@ -308,7 +299,7 @@ def test_one_step_a_node(work: Any) -> None:
     assert plan.add(work, node=[]) == []
 
 
-def test_a_planning_action_is_not_aimed(only_these: None) -> None:
+def test_a_planning_action_is_not_aimed() -> None:
     @action
     def plans(plan: Plan) -> None: ...
 

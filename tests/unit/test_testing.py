@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -19,21 +18,13 @@ from chargehand.testing import Executor, Failed, Runaway
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-@pytest.fixture(autouse=True)
-def only_these() -> Iterator[None]:
-    before = dict(registered)
-    yield
-    registered.clear()
-    registered.update(before)
-
-
 @pytest.fixture
 def executor() -> Executor:
     return Executor(now=START)
 
 
 @pytest.fixture
-def echo(only_these: None) -> Any:
+def echo() -> Any:
     @action(name="echo")
     def echo(value: Any = None) -> Any:
         return value
@@ -42,7 +33,7 @@ def echo(only_these: None) -> Any:
 
 
 @pytest.fixture
-def broken(only_these: None) -> Any:
+def broken() -> Any:
     """Fails until its switch is set."""
 
     class Switch:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import re
 import types
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from chargehand.client import Client
+from support.documents import DOCS, blocks, run
 from support.programs import StartProgram, until, write_config
 from support.server import Server
 
-PAGE = (Path(__file__).parents[2] / "docs/client.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+PAGE = DOCS / "client.md"
 
 
 def test_every_example_does_what_it_says(
@@ -26,17 +25,14 @@ def test_every_example_does_what_it_says(
     monkeypatch.setenv("CHARGEHAND_CONFIG", str(write_config(place, server.url, node="program")))
     start_program("orchestrator").ready()
     start_program("worker").ready()
-    module = types.ModuleType("documented")
+    module = types.ModuleType("page")
     printed = []
-    for code in BLOCKS:
-        if "pause_recurring" in code:
-            set_it, rest = code.split("\n\n", 1)
-            exec(compile(set_it, "docs/client.md", "exec", dont_inherit=True), module.__dict__)
-            client = module.client
-            assert isinstance(client, Client)
-            until("it is set", lambda client=client: client.recurring("nightly"))  # type: ignore[misc]
-            code = rest
-        exec(compile(code, "docs/client.md", "exec", dont_inherit=True), module.__dict__)
+    for code in blocks(PAGE, "python"):
+        set_it, _, rest = code.partition("\n\n") if "pause_recurring" in code else ("", "", code)
+        if set_it:
+            run(set_it, PAGE, module)
+            until("it is set", partial(module.client.recurring, "nightly"))
+        run(rest, PAGE, module)
         printed.append(capsys.readouterr().out)
     _, submitting, watching, reading, asking, recurring, _ = printed
     assert submitting == "SUCCEEDED\nhello Grace\n"
