@@ -13,9 +13,9 @@ import msgspec
 from chargehand.config.quantities import format_duration, format_size, parse_duration, parse_rate, parse_size
 from chargehand.config.settings import (
     Duration,
-    ExecutorAddress,
     ExecutorSettings,
     Rate,
+    RedisAddress,
     RedisSettings,
     Settings,
     Size,
@@ -56,15 +56,18 @@ def executors_of(settings: Settings) -> dict[str, Settings]:
     """Each executor that plans may go to -> settings for a client of it. Without `[[executors]]`: the node's own."""
     if not settings.executors:
         return {settings.executor.name: settings}
-    shared = set(RedisSettings.__struct_fields__) & set(ExecutorAddress.__struct_fields__)
     return {
         one.name: msgspec.structs.replace(
             settings,
             executor=ExecutorSettings(one.name),
-            redis=settings.redis if one.url is None else RedisSettings(**{key: getattr(one, key) for key in shared}),
+            redis=settings.redis if one.url is None else _redis_of(one),
         )
         for one in settings.executors
     }
+
+
+def _redis_of(address: RedisAddress) -> RedisSettings:
+    return RedisSettings(**{key: getattr(address, key) for key in RedisAddress.__struct_fields__})
 
 
 def decode_quantity(kind: type, value: Any) -> Any:

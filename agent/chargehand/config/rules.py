@@ -16,6 +16,7 @@ from chargehand.config.settings import (
     ActionsSettings,
     AgentSettings,
     ExecutorAddress,
+    RedisAddress,
     RedisSettings,
     Settings,
 )
@@ -123,7 +124,7 @@ def _executor(executor: ExecutorAddress, settings: Settings) -> Iterator[Problem
     yield from _connection(*where, to=executor)
 
 
-def _connection(*where: str, to: RedisSettings | ExecutorAddress) -> Iterator[Problem]:
+def _connection(*where: str, to: RedisAddress) -> Iterator[Problem]:
     if to.url is not None:
         called = "redis.username" if isinstance(to, RedisSettings) else "username"
         for fault in url_faults(to.url, username=to.username is not None, called=called):

@@ -26,6 +26,7 @@ __all__ = [
     "ProgramSettings",
     "QueueSettings",
     "Rate",
+    "RedisAddress",
     "RedisSettings",
     "RetentionSettings",
     "RetrySettings",
@@ -61,9 +62,10 @@ class ExecutorSettings(Struct, frozen=True, forbid_unknown_fields=True):
     name: Name = "default"
 
 
-class RedisSettings(Struct, frozen=True, forbid_unknown_fields=True):
+class RedisAddress(Struct, frozen=True, forbid_unknown_fields=True):
+    """What every `[redis]` and `[[executors]]` can say of a server and the way to it."""
+
     url: str | None = None  # redis:// rediss:// unix:// redis+sentinel:// redis+cluster://
-    embedded: bool = False  # the agent runs a server of its own; true when there is no url
     username: str | None = None
     password_file: str | None = None
     sentinel_username: str | None = None
@@ -75,20 +77,14 @@ class RedisSettings(Struct, frozen=True, forbid_unknown_fields=True):
     min_replicas: Annotated[int, Meta(ge=0, le=10)] = 0  # that have a write before it counts as done
 
 
-class ExecutorAddress(Struct, frozen=True, forbid_unknown_fields=True):
+class RedisSettings(RedisAddress, frozen=True, forbid_unknown_fields=True):
+    embedded: bool = False  # the agent runs a server of its own; true when there is no url
+
+
+class ExecutorAddress(RedisAddress, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[[executors]]`: one of those that clients choose from. Without a url it is on the Redis of `[redis]`."""
 
     name: Name
-    url: str | None = None  # this and the rest as in [redis]
-    username: str | None = None
-    password_file: str | None = None
-    sentinel_username: str | None = None
-    sentinel_password_file: str | None = None
-    ca_file: str | None = None
-    cert_file: str | None = None
-    key_file: str | None = None
-    timeout: Duration = Duration(1)
-    min_replicas: Annotated[int, Meta(ge=0, le=10)] = 0
     enabled: bool = True
 
 
