@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import time
-from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,29 +15,17 @@ from chargehand.client import Client
 from chargehand.plan.life import PlanState
 from chargehand.store.connection import Line
 from chargehand.store.keys import Keys
+from support import commands
+from support.commands import Chargehand
 from support.plans import submit, view_of
 from support.programs import Program, StartProgram, until, write_config
 from support.recurring import put_back
 from support.server import Server
 
-Done = subprocess.CompletedProcess[str]
-Chargehand = Callable[..., Done]
-
 
 @pytest.fixture
 def chargehand(place: Path, server: Server) -> Chargehand:
-    config = write_config(place, server.url, node="person")
-
-    def run(*words: str, **options: Any) -> Done:
-        done = subprocess.run(
-            [sys.executable, "-m", "chargehand", "--config", str(config), *words],
-            **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "timeout": 60, **options},
-            check=False,
-        )
-        assert "Traceback" not in (done.stderr or "")
-        return done
-
-    return run
+    return partial(commands.chargehand, config=write_config(place, server.url, node="person"))
 
 
 def state(client: Client, plan: str) -> str:
@@ -162,7 +147,10 @@ def test_watch_and_history(running: Program, client: Client, chargehand: Chargeh
     assert "step 0 100% done" in lines
     assert lines[-1] == "plan succeeded"
     as_json = [json.loads(line) for line in chargehand("plan", "watch", "--json", "-n", "0", name).stdout.splitlines()]
-    assert as_json == [{"kind": "plan", "text": "succeeded", "done": 1}]
+    ended_ms = view_of(client, name).since_ms
+    assert as_json == [{"kind": "plan", "text": "succeeded", "ms": ended_ms, "done": 1}], (
+        "when it ended, not when asked"
+    )
     history = [line.split(" ", 2)[2] for line in chargehand("plan", "history", name).stdout.splitlines()]
     assert history[0].startswith("submitted by ")
     assert history[1].startswith("step 0 succeeded on node-w after ")

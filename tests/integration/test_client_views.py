@@ -9,6 +9,7 @@ from chargehand.client import Client
 from chargehand.config.load import load
 from chargehand.plan.life import PlanState
 from chargehand.registry import load_actions
+from chargehand.store.plans import ChildCounts
 from support.plans import view_of
 from support.programs import Program, StartProgram, until, write_config
 from support.server import Server
@@ -58,6 +59,49 @@ def test_room_under_a_limit(start_program: StartProgram, place: Path, server: Se
         for name in names:
             assert client.wait(name, 30) is PlanState.SUCCEEDED
         assert view_of(client, names[1]).waits == []
+
+
+def test_what_steps_wait_for(running: Program, client: Client, place: Path) -> None:
+    """For a node that is away, a queue that nobody serves, a free thread, an event, a time, their sub-plans."""
+    plan = client.plan("stuck")
+    plan.add("where", node="node-z")
+    plan.add("where", node="node-z")
+    plan.add("urgent", path=str(place / "urgent"), text="x")
+    plan.add("waits", path=str(place / "waits"))
+    plan.add("Polls", path=str(place / "polls"), times=2, seconds=3_600.0)
+    plan.add("tries_in_an_hour", path=str(place / "tries"), flag="/nowhere")
+    plan.add("bulk", path=str(place / "lines"), count=3, rate="1/h")
+    name = client.submit(plan)
+    counts = {"queued": 3, "suspended": 3, "retrying": 1}
+    until("all wait", lambda: view_of(client, name).counts == counts)
+    until("one sub-plan has ended", lambda: (view_of(client, name).steps[6].children or ChildCounts(0, 0, 0)).succeeded)
+    waits = view_of(client, name).waits
+    assert waits[:2] == ["steps 0, 1 for node 'node-z': it is away", "step 2 for a worker: none serves 'urgent'"]
+    assert waits[2] == "step 3 for an event (chargehand plan event)"
+    assert waits[3].startswith("step 4 for an event, or until 20")
+    assert waits[4].startswith("step 5 for the next attempt, at 20")
+    client.halt(name)
+    until("it is halted", lambda: view_of(client, name).state == "halted")
+    assert view_of(client, name).waits == []
+
+
+def test_all_threads_are_busy(running: Program, client: Client, place: Path) -> None:
+    plan = client.plan("busy")
+    for number in range(7):
+        plan.add("held", path=str(place / "lines"), text=str(number), gate=str(place / "gate"))
+    name = client.submit(plan)
+    busy = "2 steps in the queue 'default', 5 of its 5 threads busy"
+    until("two wait", lambda: [wait.partition(": ")[2] for wait in view_of(client, name).waits] == [busy])
+    (place / "gate").touch()
+    assert client.wait(name, 30) is PlanState.SUCCEEDED
+
+
+def test_somebody_is_to_decide(running: Program, client: Client) -> None:
+    plan = client.plan("fails")
+    plan.add("fails_until", path="/nowhere")
+    name = client.submit(plan)
+    assert client.wait(name, 30) is PlanState.PAUSED
+    assert view_of(client, name).waits == ["for somebody: chargehand plan resume, retry, skip, revert or cancel"]
 
 
 def test_progress_of_steps_and_plan(running: Program, client: Client, place: Path) -> None:

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from chargehand.cli.options import config_option, connected, json_option, print_json
+from chargehand.cli.options import config_option, connected, json_option, print_json, print_table
 
 __all__ = ["executors"]
 
@@ -31,7 +31,6 @@ def list_executors(*, as_json: bool) -> int:
     if as_json:
         print_json([view._asdict() for view in views])
         return code
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
@@ -50,7 +49,7 @@ def list_executors(*, as_json: bool) -> int:
             "never" if view.age is None else f"{view.age:.1f} s ago",
             f"[red]{view.problem}[/]" if view.problem else "",
         )
-    Console().print(table)
+    print_table(table)
     return code
 
 

@@ -38,6 +38,8 @@ def watch(plan: str, lines: int | None, *, as_json: bool) -> int:
         for change in executors.watch(plan, past=lines):
             if change.kind == "plan":
                 state = change.text
+                view = executors.read(plan, steps=False)
+                change.ms = view.since_ms if view is not None and view.state == state else 0
             print(msgspec.json.encode(change).decode() if as_json else change_line(change), flush=True)
     return 0 if state == "succeeded" else 1
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from chargehand.actions import Action
     from chargehand.config.load import Loaded
     from chargehand.config.settings import Settings
@@ -28,11 +30,14 @@ __all__ = [
     "loaded",
     "moment",
     "print_json",
+    "print_table",
     "reachable",
     "time_of_day",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+_WIDE = 10_000  # columns: nothing is cut
 
 
 def config_option(function: F) -> F:
@@ -86,6 +91,17 @@ def print_json(value: Any) -> None:
     import msgspec
 
     sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
+
+
+def print_table(table: Table) -> None:
+    """On a terminal as wide as that is; where it goes elsewhere, whole."""
+    from rich.console import Console
+
+    console = Console()
+    if console.is_terminal:
+        console.print(table)
+    else:
+        Console(width=_WIDE).print(table)
 
 
 def connected(settings: Settings | None = None, actions: Mapping[str, Action[..., Any]] | None = None) -> Executors:

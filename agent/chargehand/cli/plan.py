@@ -10,7 +10,7 @@ import click
 
 from chargehand.cli import asking, following
 from chargehand.cli.errors import CliError
-from chargehand.cli.options import ago, config_option, connected, json_option, print_json, time_of_day
+from chargehand.cli.options import ago, config_option, connected, json_option, print_json, print_table, time_of_day
 from chargehand.plan.asking import word
 from chargehand.plan.life import PlanState
 
@@ -70,7 +70,6 @@ def list_plans(since: str | None, until: str | None, *, quiet: bool, as_json: bo
         for view in views:
             print(view.plan)
         return
-    from rich.console import Console
     from rich.table import Table
 
     if not views:
@@ -93,7 +92,7 @@ def list_plans(since: str | None, until: str | None, *, quiet: bool, as_json: bo
             time_of_day(view.submitted_ms),
             view.by,
         )
-    Console().print(table)
+    print_table(table)
 
 
 @plan.command()
@@ -110,7 +109,6 @@ def show(plan_id: str, *, show_output: bool, as_json: bool) -> None:
     if as_json:
         print_json(view)
         return
-    from rich.console import Console
     from rich.table import Table
 
     for line in _facts(view):
@@ -122,7 +120,7 @@ def show(plan_id: str, *, show_output: bool, as_json: bool) -> None:
         table.add_column(column)
     for step in view.steps[:500]:
         table.add_row(*_row(step, show_output))
-    Console().print(table)
+    print_table(table)
     if len(view.steps) > 500:
         print(f"... and {len(view.steps) - 500} more (--json shows all)")
 
@@ -153,7 +151,14 @@ def _facts(view: PlanView) -> Iterator[str]:
 
 
 @plan.command()
-@click.option("--state", "states", type=click.Choice(_STATES[1:]), multiple=True, help="Only plans in this state.")
+@click.option(
+    "--state",
+    "states",
+    type=click.Choice(_STATES[1:]),
+    multiple=True,
+    metavar="STATE",
+    help="Only plans in this state; in one of several.",
+)
 @click.option("--since", metavar="TIME", help='In this state since then: "7d" ago, or "2026-11-24T10:00".')
 @click.option("--until", metavar="TIME", help="In this state since then at the latest.")
 @config_option

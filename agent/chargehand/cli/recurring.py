@@ -15,6 +15,7 @@ from chargehand.cli.options import (
     json_option,
     moment,
     print_json,
+    print_table,
     reachable,
     time_of_day,
 )
@@ -107,7 +108,6 @@ def list_recurring(*, as_json: bool) -> None:
     if not views:
         print("no recurring plans")
         return
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
@@ -117,7 +117,7 @@ def list_recurring(*, as_json: bool) -> None:
     for view in views:
         when = view.recurrence
         table.add_row(view.name, view.label, when.cron, when.zone, _next(view), str(view.runs), view.by)
-    Console().print(table)
+    print_table(table)
 
 
 @recurring.command()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chargehand.cli.options import config_option, json_option, print_json, reachable
+from chargehand.cli.options import config_option, json_option, print_json, print_table, reachable
 
 if TYPE_CHECKING:
     from chargehand.config.problems import Problem
@@ -117,7 +117,6 @@ def _print_local(local: dict[str, Any] | None, silence: str, *, most: int | None
 
 
 def _print(census: Census) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     if census.lease_token:
@@ -127,17 +126,15 @@ def _print(census: Census) -> None:
     else:
         lock = "free: no orchestrator is active"
     print(f"executor {census.executor}\nlock     {lock}")
-    print(
-        f"plans    {', '.join(f'{count} {state}' for state, count in census.plans.items())}, "
-        f"{census.pending} not accepted yet; inbox {census.inbox} events"
-    )
-    console = Console()
+    counts = {**census.plans, "not accepted yet": census.pending}
+    plans = ", ".join(f"{count:,} {state}" for state, count in counts.items() if count) or "none"
+    print(f"plans    {plans}; inbox {census.inbox:,} events")
     table = Table(box=None, pad_edge=False)
     for column in ("NODE", "CHILD", "ROLE", "SINCE", "BUSY", "QUEUES", "BEAT", ""):
         table.add_column(column)
     for one in census.members:
         table.add_row(*_row(one, census.now_ms))
-    console.print(table)
+    print_table(table)
     queues = Table(box=None, pad_edge=False)
     queues.add_column("QUEUE")
     queues.add_column("WAITING", justify="right")
@@ -145,7 +142,7 @@ def _print(census: Census) -> None:
     for name, depth in census.queues.items():
         serving = sum(name in one.member.queues and not one.silent for one in census.members)
         queues.add_row(name, str(depth), str(serving))
-    console.print(queues)
+    print_table(queues)
 
 
 def _row(one: Seen, now_ms: int) -> list[str]:

@@ -15,7 +15,7 @@ from chargehand.plan.run import StepRecord
 from chargehand.store.connection import Command, Line
 from chargehand.store.keys import Keys
 from chargehand.store.submission import Meta
-from chargehand.store.waits import read_waits
+from chargehand.store.waits import IDLE, Idle, read_waits, step_waits
 from chargehand.wire import Definition, Failure, Policy, Result, Step
 
 __all__ = [
@@ -150,7 +150,16 @@ def read_plan(line: Line, keys: Keys, plan: str, *, steps: bool = True) -> PlanV
     begun = [step.progress.fraction for step in view.steps if step.progress and step.state in {"running", "suspended"}]
     view.progress = _share_done(view, sum(begun))
     view.waits = read_waits(line, keys, plan, definition, PlanState(states[0]) if states else None)
+    idle = [_idle(step) for step in view.steps if step.state in IDLE]
+    if idle:
+        view.waits += step_waits(line, keys, plan, idle)
     return view
+
+
+def _idle(step: StepView) -> Idle:
+    counts = step.children
+    left = counts.total - counts.succeeded - counts.failed if counts is not None else 0
+    return Idle(step.index, step.state, step.queue, step.attempt, left)
 
 
 def _head_commands(keys: Keys, plan: str) -> list[Command]:
