@@ -140,6 +140,11 @@ class Model:
             if plan.state in _ENDED:
                 self.over.add(name)
 
+    def forget(self, name: str) -> None:
+        """It was purged."""
+        del self.plans[name]
+        self.over.discard(name)
+
     def _open(self) -> list[tuple[str, Plan]]:
         """Those that had not ended before this turn; the others never change, as the world sees to."""
         return [(name, plan) for name, plan in self.plans.items() if name not in self.over]
@@ -171,11 +176,11 @@ class Model:
     def _begin(self, name: str, plan: Plan) -> None:
         """It begins if it may, and if it did; its locks are looked at in tests/support/rules.py."""
         definition = plan.definition
-        if not plan.unbegun or definition.start_at_ms > self.now:
+        if not plan.unbegun:
             return
         if 0 < definition.start_before_ms < self.now:
             plan.state = "F"
-        elif plan.awaits:
+        elif plan.awaits or definition.start_at_ms > self.now:
             return
         elif name in self.seen.began:
             plan.state = "R"
@@ -183,10 +188,7 @@ class Model:
             plan.state = "F"
 
     def _due(self, name: str, plan: Plan) -> None:
-        if plan.unbegun:
-            if 0 < plan.definition.start_before_ms < self.now:
-                plan.state = "F"
-            self._begin(name, plan)
+        self._begin(name, plan)
         for step in plan.steps if plan.state not in _ENDED else ():
             if step.state in "ry" and step.due <= self.now:
                 step.state = "w" if step.state == "r" else "v"
@@ -206,7 +208,7 @@ class Model:
         number = getattr(event, "step", -1)
         step = plan.steps[number] if 0 <= number < len(plan.steps) else None
         match event:
-            case Ended(step=-1):
+            case Ended(step=-1) if event.other in plan.awaits:
                 plan.awaits.discard(event.other)
                 if event.state != "S" and plan.definition.after_failure == "fail" and plan.unbegun:
                     plan.state = "F"

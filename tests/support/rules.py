@@ -76,7 +76,7 @@ def holders(world: World, name: str) -> list[str]:
 def rates_kept(world: World) -> None:
     """In no span of time begins more than the rate gives, and once what it allows after a rest."""
     for name, began in world.begun.items():
-        times, per_ms = _figures(world)[name][1]
+        times, per_ms = world.figures[name][1]
         for first, start in enumerate(began if times else []):
             for last, end in enumerate(began[first:], first):
                 assert last - first + 1 <= times + (end - start) * times / per_ms + 1e-6, f"{name}: {began}"
@@ -150,21 +150,10 @@ def _slots(world: World, plan: str) -> None:
     assert not limit or len(has) <= limit, f"{len(has)} steps of {plan} stand"
 
 
-def _figures(world: World) -> dict[str, tuple[int, tuple[int, int]]]:
-    """A limit's name -> most at once, and rate."""
-    found = {name: (limit.most, (limit.times, limit.per_ms)) for name, limit in world.fixed.items()}
-    for definition in world.definitions.values():
-        for policy in definition.policies:
-            if policy.limit or policy.rate[0]:
-                found[f"action:{policy.action}"] = (policy.limit, policy.rate)
-    return found
-
-
 def _limits(world: World) -> None:
-    if world.slots:
-        figures = _figures(world)
-        for name, count in Counter(slot.rpartition(" ")[0] for slot in world.slots).items():
-            assert not figures[name][0] or count <= figures[name][0], f"{count} stand under {name}"
+    for name, count in Counter(slot.rpartition(" ")[0] for slot in world.slots).items():
+        most, _ = world.figures[name]
+        assert not most or count <= most, f"{count} stand under {name}"
 
 
 def _locks(world: World) -> None:

@@ -74,6 +74,8 @@ class Walk:
         self.world.model = Model(self.world.definitions)
         self.alive: list[str] = []
         self.past: list[Finished] = []
+        self.count = 0
+        self.purged: list[str] = []  # ids that may be used again
         self.sizes: dict[tuple[str, int], int] = {}  # how many sub-plans a step starts
         self.brood: dict[tuple[str, int, int], set[int]] = {}  # plan, step, generation -> numbers that were submitted
         self.hire()
@@ -124,8 +126,28 @@ class Walk:
         definition = self._definition()
         if self.draw.random() < 0.02:
             definition = Definition("bad", _POLICIES, 1, [Step(0, after=[0])])
-        name = f"p{len(self.world.definitions)}"
+        self.count += 1
+        name = f"p{self.count}"
+        if self.purged and self.draw.random() < 0.7:
+            name = self.purged.pop()
         self.world.submit(name, definition, parts=definition.total > 0 and self.draw.random() < 0.2)
+
+    def purge(self) -> None:
+        """A plan that ended is forgotten, after its sub-plans, and when the plan that started it has ended."""
+        world = self.world
+        waited = {plan for plan in world.definitions if plan not in world.states or world.states[plan][0] not in ENDED}
+        waited |= {read_key(key)[0] for owned in world.owned.values() for key in owned}
+        waited |= {event.plan for _, event in world.inbox if isinstance(event, Finished)}
+        parents = {one.parent[0] for one in world.definitions.values() if one.parent}
+        over = [plan for plan in world.states if plan not in waited | parents | {*world.stopped}]
+        over = [plan for plan in over if not (parent := world.definitions[plan].parent) or parent[0] not in waited]
+        if over:
+            plan = self.draw.choice(over)
+            world.purge(plan)
+            self.past = [event for event in self.past if event.plan != plan]
+            self.brood = {key: numbers for key, numbers in self.brood.items() if key[0] != plan}
+            if "." not in plan and not plan.startswith("r"):
+                self.purged.append(plan)
 
     def recur(self) -> None:
         name = self.draw.choice(["hourly", "daily"])
@@ -311,6 +333,7 @@ class Walk:
     STEPS = (
         (hire, 1),
         (submit, 2),
+        (purge, 0.7),
         (recur, 0.3),
         (turn, 14),
         (lost_turn, 2),

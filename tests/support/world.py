@@ -70,7 +70,8 @@ class World:
     succeeded: dict[tuple[str, int], int] = field(default_factory=dict)  # how often a success was recorded
     begun: dict[str, list[int]] = field(default_factory=dict)  # a limit's name -> when steps under it began
     dropped: set[str] = field(default_factory=set)  # plans with entries that were dropped when they were taken
-    ended: set[Ended] = field(default_factory=set)  # the ends of plans that were told to other plans
+    ended: set[Ended] = field(default_factory=set)  # the ends of sub-plans that were told
+    figures: dict[str, tuple[int, tuple[int, int]]] = field(default_factory=dict)  # a limit: most at once, and rate
     labelled: dict[str, dict[str, int]] = field(default_factory=dict)
     looks: list[tuple[int, dict[str, set[int]]]] = field(default_factory=list)  # at what was owned, and when
     most: int = 500  # effects a commit
@@ -81,6 +82,12 @@ class World:
     _next: int = 1
 
     def __post_init__(self) -> None:
+        self.configure(self.fixed)
+
+    def configure(self, fixed: dict[str, Limit]) -> None:
+        """The next orchestrator has these limits."""
+        self.fixed = fixed
+        self.figures.update((name, (limit.most, (limit.times, limit.per_ms))) for name, limit in fixed.items())
         self.forget()
 
     # -- what others do ---------------------------------------------------------------------------
@@ -95,7 +102,28 @@ class World:
         if parts:
             definition = msgspec.structs.replace(definition, parts=1)
         self.definitions[plan] = definition
+        for policy in definition.policies:
+            if policy.limit or policy.rate[0]:
+                self.figures[f"action:{policy.action}"] = (policy.limit, policy.rate)
         self.put(Submitted(plan, Raw(encode(_head(definition))), definition.after))
+
+    def purge(self, plan: str) -> None:
+        """It has ended, and is forgotten: its id may be used again."""
+        assert self.states[plan][0] in ENDED
+        held: tuple[dict[str, Any], ...] = (
+            self.definitions,
+            self.states,
+            self.records,
+            self.index,
+            self.history,
+            self.runs,
+        )
+        for of in (*held, *self.labelled.values()):
+            of.pop(plan, None)
+        self.succeeded = {step: count for step, count in self.succeeded.items() if step[0] != plan}
+        self.ended = {event for event in self.ended if plan not in {event.plan, event.other}}
+        if self.model is not None:
+            self.model.forget(plan)
 
     def register(self, worker: str) -> None:
         self.members.add(worker)
@@ -390,7 +418,7 @@ class World:
             self.put(Submitted(launch.plan, Raw(launch.definition)))
         for data in commit.told:
             event = decode_event(data)
-            if isinstance(event, Ended):
+            if isinstance(event, Ended) and event.step != WHOLE_PLAN:
                 assert event not in self.ended, f"{event} is told twice"
                 self.ended.add(event)
             self.put(event)

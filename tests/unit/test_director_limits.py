@@ -61,8 +61,7 @@ def test_action_limit_counts_suspended_steps_but_not_those_that_wait_for_a_retry
 
 
 def test_queue_limit_of_the_configuration(world: World) -> None:
-    world.fixed = {"queue:default": Limit(most=1)}
-    world.forget()
+    world.configure({"queue:default": Limit(most=1)})
     world.submit("a", plan([], []))
     world.submit("b", plan([], policy=Policy("other")))
     world.settle()

@@ -180,8 +180,8 @@ class Attempts:
         kind, _, key = timer.partition(" ")
         plan, step, attempt = read_key(key)
         run = self._books.known(plan)
-        if run is None or run.attempt(step) != attempt:
-            return
+        if run is None or not 0 <= step < run.total or run.attempt(step) != attempt:
+            return  # it was of an earlier attempt, or of an earlier plan of this name
         record = run.kept(step)
         if kind == "s":
             if run.state[step + 1] == StepState.SUSPENDED and record.more is not None:

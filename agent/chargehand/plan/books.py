@@ -111,8 +111,11 @@ class Books:
 
     def move_step(self, run: PlanRun, step: int, event: StepEvent) -> bool:
         """Move a step by the table of its life. False: the event says nothing to the state it is in."""
+        suspended = event is StepEvent.CANCELLED and run.state[step + 1] == StepState.SUSPENDED
         if not run.advance(step, event):
             return False
+        if suspended:
+            self.commit.stop(wake_timer(run.id, step, run.attempt(step)))
         self.commit.count(1)
         if run.ready and run.state[0] == _RUNNING:
             self.eager[run.id] = None
@@ -192,7 +195,7 @@ class Books:
             )
             run.record.hooks += 1
             self.keep(run)
-            plan = f"{run.id}.hook.{run.record.hooks}"
+            plan = f"{run.id}.hook.{run.record.hooks}.{self.now}"
             meta = encode({"by": f"plan {run.id}", "submitted_ms": self.now})
             self.launch(Launch(plan, encode(definition), meta))
 
@@ -247,7 +250,7 @@ class Books:
         record = run.kept(step)
         more = record.more or More()
         more = msgspec.structs.replace(more, woken=more.woken + 1, event=(name, data))
-        self.commit.stopped_timers.add(wake_timer(run.id, step, record.attempt))
+        self.commit.stop(wake_timer(run.id, step, record.attempt))
         run.note(step, msgspec.structs.replace(record, attempt=record.attempt + 1, more=more))
         self.stand(run, step)
 

@@ -93,6 +93,11 @@ class Commit:
         self.indexed[plan] = Move(known.before if known else before, after, ms)
         self.count()
 
+    def stop(self, timer: str) -> None:
+        """It does not ring any more, even if this turn has set it."""
+        self.timers.pop(timer, None)
+        self.stopped_timers.add(timer)
+
     def push(self, where: dict[str, list[bytes]], queue: str, entry: bytes) -> None:
         where.setdefault(queue, []).append(entry)
         self.count(len(entry))

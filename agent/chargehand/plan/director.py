@@ -233,7 +233,7 @@ class Director:
             elif run.plan_state is PlanState.REVERTING:
                 self._ending.go_on(run)
             elif run.plan_state in NOT_BEGUN:
-                self._opening.open(run) if kind == "m" else self._opening.late(run)
+                self._opening.open(run)
             return
         self._attempts.due(timer)
 
@@ -273,8 +273,7 @@ class Director:
         if run.rest is not None and run.rest.marked and not run.rest.orphaned:  # none of its entries is left anywhere
             self._books.commit.stopped[run.id] = None
         if run.rest is not None and run.rest.marked:
-            self._books.commit.stopped_timers.add(check_timer(run.id))
-            self._books.commit.timers.pop(check_timer(run.id), None)
+            self._books.commit.stop(check_timer(run.id))
         self._books.eager.pop(run.id, None)
         self._books.forget(run.id)
 

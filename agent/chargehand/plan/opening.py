@@ -96,11 +96,11 @@ class Opening:
     def open(self, run: PlanRun) -> None:
         """Start it if its time has come, the plans before it have ended, and it holds its locks."""
         definition = run.definition
+        if 0 < definition.start_before_ms < self._books.now:
+            self._late(run)
+            return
         if definition.start_at_ms > self._books.now:
             self._books.commit.timers[more_timer(run.id)] = definition.start_at_ms
-            return
-        if definition.start_before_ms and self._books.now > definition.start_before_ms:
-            self.late(run)
             return
         self._books.move_plan(run, PlanEvent.DUE)
         if run.rest is not None and run.rest.awaits:
@@ -119,14 +119,13 @@ class Opening:
                 return
         if self._books.move_plan(run, PlanEvent.OPENED):
             if definition.start_before_ms:
-                self._books.commit.stopped_timers.add(late_timer(run.id))
-                self._books.commit.timers.pop(late_timer(run.id), None)
+                self._books.commit.stop(late_timer(run.id))
             if run.ready:
                 self._books.eager[run.id] = None
             elif not run.steps and run.total:
                 self._books.commit.timers[more_timer(run.id)] = self._books.now
 
-    def late(self, run: PlanRun) -> None:
+    def _late(self, run: PlanRun) -> None:
         """It has not started in time."""
         if run.rest is not None and run.rest.awaits:
             waited = "plan " + ", ".join(run.rest.awaits[:3])

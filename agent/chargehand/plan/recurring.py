@@ -37,8 +37,7 @@ class Repeats:
         elif event.what == "remove":
             self._known.pop(event.name)
             self._books.commit.repeats[event.name] = None
-            self._books.commit.stopped_timers.add(repeat_timer(event.name))
-            self._books.commit.timers.pop(repeat_timer(event.name), None)
+            self._books.commit.stop(repeat_timer(event.name))
             self._books.commit.count()
         elif event.what in {"pause", "resume"}:
             self._store(
@@ -65,5 +64,4 @@ class Repeats:
         if record.next_ms and not record.paused:
             self._books.commit.timers[timer] = record.next_ms
         else:
-            self._books.commit.stopped_timers.add(timer)
-            self._books.commit.timers.pop(timer, None)
+            self._books.commit.stop(timer)
