@@ -15,6 +15,7 @@ import pytest
 from chargehand.client import Client
 from chargehand.notify import Receiver
 from chargehand.plan.life import PlanState
+from support.commands import chargehand
 from support.nodes import Node, StartNode
 from support.plans import view_of
 from support.programs import ACTIONS, until, write_config
@@ -69,9 +70,7 @@ def test_embedded_server(place: Path) -> None:
     try:
         node.until_whole()
         assert node.status == "active (epoch 1, embedded Redis, this node only); workers 1/1; 0 steps queued"
-        command = [sys.executable, "-m", "chargehand", "--config", str(config)]
-        submit = [*command, "submit", "echo", "value=[1,2]", "--wait"]
-        done = subprocess.run(submit, capture_output=True, text=True, timeout=30, check=False)
+        done = chargehand("submit", "echo", "value=[1,2]", "--wait", config=config)
         assert done.returncode == 0, done.stderr
         assert done.stdout.splitlines()[1] == "[1,2]"
         plan = done.stdout.split()[0]
@@ -79,8 +78,7 @@ def test_embedded_server(place: Path) -> None:
         assert node.processes() == []
         node.start()
         node.until_status("active (epoch 2, embedded Redis, this node only)")
-        done = subprocess.run([*command, "plan", "show", plan], capture_output=True, text=True, timeout=30, check=False)
-        assert "succeeded" in done.stdout
+        assert "succeeded" in chargehand("plan", "show", plan, config=config).stdout
     finally:
         node.stop()
     assert node.processes() == []
@@ -135,22 +133,18 @@ def test_sigterm_while_starting(start_node: StartNode) -> None:
 def test_second_agent_with_the_same_state_directory_is_refused(start_node: StartNode) -> None:
     node = start_node("node-a")
     node.until_whole()
-    command = [sys.executable, "-m", "chargehand", "agent", "--config", str(node.config)]
-    second = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    second = chargehand("agent", config=node.config)
     assert second.returncode == 1
     assert f"another agent (PID {node.agent.pid}) uses the state directory" in second.stderr
-    assert "Traceback" not in second.stderr
     assert node.state() == "active"
 
 
 def test_refused_configuration_is_exit_78(place: Path) -> None:
     config = place / "bad.toml"
     config.write_text("[orchestrator]\nthreads = 4\n")
-    command = [sys.executable, "-m", "chargehand", "agent", "--config", str(config)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    done = chargehand("agent", config=config)
     assert done.returncode == 78
     assert f"{config}:2: orchestrator.threads: 4; expected 1" in done.stderr
-    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("garbage", [b"", b"\0", b"not json\0", b'{"method": 5}\0', b"[1]\0", b"x" * 100_000])

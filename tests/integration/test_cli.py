@@ -11,19 +11,12 @@ from pathlib import Path
 
 import pytest
 
-import chargehand
-
-COMMAND = [sys.executable, "-m", "chargehand"]
-
-
-def run(*words: str) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run([*COMMAND, *words], capture_output=True, text=True, timeout=60, check=False)
-    assert "Traceback" not in done.stderr + done.stdout
-    return done
+from chargehand import __version__
+from support.commands import COMMAND, chargehand
 
 
 def test_version() -> None:
-    assert run("--version").stdout == f"chargehand {chargehand.__version__}\n"
+    assert chargehand("--version").stdout == f"chargehand {__version__}\n"
 
 
 def test_help_names_every_command_and_imports_none() -> None:
@@ -41,7 +34,7 @@ def test_help_names_every_command_and_imports_none() -> None:
 
 @pytest.mark.parametrize("command", ["agent", "config", "demo", "orchestrator", "plan", "status", "submit", "worker"])
 def test_every_command_has_help(command: str) -> None:
-    done = run(command, "--help")
+    done = chargehand(command, "--help")
     assert done.returncode == 0
     assert "usage" in done.stdout.lower()
 
@@ -62,7 +55,7 @@ def test_every_command_has_help(command: str) -> None:
     ],
 )
 def test_a_mistake_is_told_briefly(words: list[str], expected: str) -> None:
-    done = run(*words)
+    done = chargehand(*words)
     assert done.returncode == 2
     assert expected in done.stderr
     assert len(done.stderr.splitlines()) <= 3

@@ -9,7 +9,6 @@ import select
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,14 +18,12 @@ import pytest
 
 from chargehand.client import Client
 from chargehand.plan.life import PlanState
+from support.commands import COMMAND, Done, chargehand
 from support.nodes import Node, StartNode
-from support.plans import view_of
+from support.plans import submit, view_of
 from support.programs import until, write_config
 from support.server import free_port
 
-Done = subprocess.CompletedProcess[str]
-
-COMMAND = [sys.executable, "-m", "chargehand"]
 COMMANDS = (
     ("reload",),
     ("restart", "worker"),
@@ -39,17 +36,7 @@ COMMANDS = (
 
 
 def run(config: Path | Node, *words: str, env: dict[str, str] | None = None) -> Done:
-    path = config.config if isinstance(config, Node) else config
-    done = subprocess.run(
-        [*COMMAND, "--config", str(path), *words],
-        env={**os.environ, **(env or {})},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert "Traceback" not in done.stderr + done.stdout
-    return done
+    return chargehand(*words, config=config.config if isinstance(config, Node) else config, env=env)
 
 
 def _heed_interrupts() -> None:
@@ -127,11 +114,9 @@ def agent(place: Path) -> Iterator[Callable[[Path], Node]]:
         assert node.processes() == []
 
 
-def slow_plan(client: Client, place: Path, seconds: float) -> str:
-    """A plan of one step that runs now."""
-    plan = client.plan("slow")
-    plan.add("note", path=str(place / "lines"), text="x", seconds=seconds)
-    name = client.submit(plan)
+def held_plan(client: Client, place: Path) -> str:
+    """A plan of one step that runs now, until `place / "gate"` is there."""
+    name = submit(client, "held", path=str(place / "lines"), text="x", gate=str(place / "gate"))
     until("it runs", (place / "lines").exists)
     return name
 
@@ -315,9 +300,10 @@ def test_drain_is_kept_over_a_restart_and_taken_back(start_node: StartNode) -> N
 def test_drain_waits_for_what_runs(start_node: StartNode, client: Client, place: Path) -> None:
     node = start_node("node-a")
     node.until_whole()
-    name = slow_plan(client, place, 2.0)
+    name = held_plan(client, place)
     with running(node, "drain", "--wait") as command:
         command.until("draining: 1 step still runs\n")
+        (place / "gate").touch()
         command.until("drained\n")
         assert command.ended() == (0, "")
     other = start_node("node-b")
@@ -330,7 +316,7 @@ def test_drain_waits_for_what_runs(start_node: StartNode, client: Client, place:
 def test_interrupted_wait_leaves_the_drain_in_force(start_node: StartNode, client: Client, place: Path) -> None:
     node = start_node("node-a")
     node.until_whole()
-    slow_plan(client, place, 4.0)
+    held_plan(client, place)
     with running(node, "drain", "--wait") as command:
         command.until("draining: 1 step still runs\n")
         command.process.send_signal(signal.SIGINT)
@@ -349,12 +335,13 @@ def test_interrupted_wait_leaves_the_drain_in_force(start_node: StartNode, clien
         code, said = command.ended()
     assert code == 1
     assert "chargehand: somebody took the drain back: the node is " in said
+    (place / "gate").touch()
 
 
 def test_agent_that_ends_while_its_drain_is_waited_for(start_node: StartNode, client: Client, place: Path) -> None:
     node = start_node("node-a")
     node.until_whole()
-    slow_plan(client, place, 30.0)
+    held_plan(client, place)
     with running(node, "drain", "--wait") as command:
         command.until("draining: 1 step still runs\n")
         node.kill()
@@ -549,6 +536,7 @@ def test_events(agent: Callable[[Path], Node], place: Path) -> None:
 def test_status_shows_what_the_agent_knows(agent: Callable[[Path], Node], place: Path) -> None:
     node = agent(without_redis(place, '[[child]]\nname = "brittle"\nargv = ["/bin/false"]\n'))
     node.until("it crashes", lambda node: re.search(r"brittle crashed \d+ times", node.status))
+    node.until("it waits", lambda node: node.status.startswith("waiting"))
     done = run(node, "status")
     assert done.returncode == 2
     lines = done.stdout.splitlines()
@@ -596,7 +584,7 @@ def test_every_command_of_the_agent_is_documented() -> None:
     """Its exit codes in its help, and itself in docs/cli.md."""
     page = (Path(__file__).parents[2] / "docs/cli.md").read_text()
     for command in ("reload", "restart", "step-down", "drain", "undrain", "health", "logs", "events", "status"):
-        done = subprocess.run([*COMMAND, command, "--help"], capture_output=True, text=True, timeout=60, check=True)
+        done = chargehand(command, "--help")
         assert "Exit code:" in done.stdout, command
         assert f"`chargehand {command}" in page, command
 

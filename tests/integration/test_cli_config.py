@@ -23,21 +23,14 @@ from chargehand.cli.modules import probe
 from chargehand.config.load import load
 from chargehand.config.plain import from_builtins, to_builtins
 from chargehand.linux.capabilities import may_change_user
+from support import commands
+from support.commands import Done
 from support.configs import write_site
 from support.programs import until
 
 
-def chargehand(*words: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "chargehand", *map(str, words)],
-        env={**os.environ, "CHARGEHAND_CONFIG": "", **environment},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert "Traceback" not in done.stderr + done.stdout
-    return done
+def chargehand(*words: str | Path, **environment: str) -> Done:
+    return commands.chargehand(*words, env={"CHARGEHAND_CONFIG": "", **environment})
 
 
 def module(directory: Path, name: str, text: str) -> None:
@@ -469,15 +462,7 @@ def test_a_unit_refuses_the_configuration_of_another(tmp_path: Path) -> None:
     """As chargehand@chargehand.service would read the default unit's: two agents for one state directory."""
     config = tmp_path / "a.toml"
     config.write_text("")
-    command = [sys.executable, "-m", "chargehand", "agent", "--config", str(config)]
-    done = subprocess.run(
-        command,
-        env={**os.environ, "RUNTIME_DIRECTORY": "/run/chargehand-chargehand"},
-        capture_output=True,
-        text=True,
-        timeout=20,
-        check=False,
-    )
+    done = chargehand("agent", "--config", config, RUNTIME_DIRECTORY="/run/chargehand-chargehand")
     assert done.returncode == 78
     assert "agent.runtime_dir: /run/chargehand, and this unit's is /run/chargehand-chargehand" in done.stderr
 
@@ -488,9 +473,8 @@ def test_check_of_a_file_where_it_will_stand(tmp_path: Path) -> None:
     new = tmp_path / "new"
     new.write_text("[node]\n")
     place = tmp_path / "chargehand.toml"
-    command = [sys.executable, "-m", "chargehand", "config", "check", "--file", str(new)]
-    alone = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    alone = chargehand("config", "check", "--file", new)
     assert alone.returncode == 0
-    whole = subprocess.run([*command, "--as", str(place)], capture_output=True, text=True, timeout=20, check=False)
+    whole = chargehand("config", "check", "--file", new, "--as", place)
     assert whole.returncode == 78
     assert "redis.username" in whole.stderr

@@ -4,24 +4,15 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-COMMAND = [sys.executable, "-m", "chargehand"]
+from support.commands import chargehand
 
 
 def run(*words: str | Path, stdout: int = subprocess.PIPE) -> tuple[int, str]:
-    done = subprocess.run(
-        [*COMMAND, *words],
-        env={**os.environ, "CHARGEHAND_CONFIG": os.devnull},
-        stdout=stdout,
-        stderr=subprocess.PIPE,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = chargehand(*words, env={"CHARGEHAND_CONFIG": os.devnull}, stdout=stdout)
     return done.returncode, done.stderr
 
 

@@ -3,48 +3,31 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from support import commands
+from support.commands import Chargehand, Done
 from support.nodes import StartNode
 from support.programs import until, write_config
 from support.server import Server, free_port
 
-Done = subprocess.CompletedProcess[str]
-
 
 @pytest.fixture
-def chargehand(start_node: StartNode) -> Callable[..., Done]:
+def chargehand(start_node: StartNode) -> Chargehand:
     node = start_node("node-a")
     node.until_whole()
-    return command(node.config)
-
-
-def command(config: Path) -> Callable[..., Done]:
-    def run(*words: str) -> Done:
-        done = subprocess.run(
-            [sys.executable, "-m", "chargehand", "--config", str(config), *words],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert "Traceback" not in done.stderr
-        return done
-
-    return run
+    return partial(commands.chargehand, config=node.config)
 
 
 def parsed(done: Done) -> Any:
     return json.loads(done.stdout)
 
 
-def test_submit_show_list_status(chargehand: Callable[..., Done]) -> None:
+def test_submit_show_list_status(chargehand: Chargehand) -> None:
     done = chargehand("submit", "fan_out", "width=5", "--wait")
     assert done.returncode == 0, done.stderr
     first, output = done.stdout.splitlines()
@@ -74,7 +57,7 @@ def test_submit_show_list_status(chargehand: Callable[..., Done]) -> None:
     assert census["agent"]["state"] == "active"
 
 
-def test_failure_is_told_and_resumed(chargehand: Callable[..., Done], place: Path) -> None:
+def test_failure_is_told_and_resumed(chargehand: Chargehand, place: Path) -> None:
     done = chargehand("submit", "fails_until", f"path={place}/flag", "--wait")
     assert done.returncode == 1
     plan = done.stdout.split()[0]
@@ -88,7 +71,7 @@ def test_failure_is_told_and_resumed(chargehand: Callable[..., Done], place: Pat
     assert again.stderr == f"chargehand: plan {plan} is succeeded: only a paused plan can be resumed\n"
 
 
-def test_node_and_key(chargehand: Callable[..., Done]) -> None:
+def test_node_and_key(chargehand: Chargehand) -> None:
     assert chargehand("submit", "where", "--node", "node-a", "--wait").stdout.splitlines()[1] == '"node-a"'
     first = chargehand("submit", "where", "--key", "once").stdout
     assert chargehand("submit", "where", "--key", "once").stdout == first
@@ -117,7 +100,7 @@ def test_node_and_key(chargehand: Callable[..., Done]) -> None:
 def test_everything_typed_wrongly_gives_a_clear_line(
     place: Path, server: Server, words: tuple[str, ...], code: int, line: str
 ) -> None:
-    done = command(write_config(place, server.url, node="node-a"))(*words)
+    done = commands.chargehand(*words, config=write_config(place, server.url, node="node-a"))
     assert done.returncode == code
     assert line in done.stderr
     assert done.stdout == ""
@@ -125,7 +108,7 @@ def test_everything_typed_wrongly_gives_a_clear_line(
 
 def test_redis_unreachable(place: Path) -> None:
     port = free_port()
-    run = command(write_config(place, f"redis://127.0.0.1:{port}/0", node="node-a"))
+    run = partial(commands.chargehand, config=write_config(place, f"redis://127.0.0.1:{port}/0", node="node-a"))
     done = run("plan", "list")
     assert (done.returncode, done.stderr) == (
         1,
@@ -138,6 +121,6 @@ def test_redis_unreachable(place: Path) -> None:
 
 
 def test_nobody_is_active(place: Path, server: Server) -> None:
-    done = command(write_config(place, server.url, node="node-a"))("status")
+    done = commands.chargehand("status", config=write_config(place, server.url, node="node-a"))
     assert done.returncode == 1
     assert "free: no orchestrator is active" in done.stdout

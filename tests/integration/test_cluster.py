@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from chargehand.registry import load_actions
 from chargehand.store.connection import Dialer, Unavailable
 from chargehand.store.keys import Keys
 from support.cluster import Cluster, ask
+from support.commands import chargehand
 from support.faults import chains, counted_once, lines_of
 from support.programs import Program, until, write_config
 from support.server import free_port
@@ -155,11 +154,6 @@ def test_a_url_of_one_server_says_what_it_met(cluster: Cluster, place: Path) -> 
 def test_commands(start: Start, cluster: Cluster, place: Path) -> None:
     start()
     config = write(place, cluster.url, "client")
-
-    def chargehand(*words: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "chargehand", *words, "--config", str(config)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
-
-    done = chargehand("submit", "echo", "value=x", "--wait")
+    done = chargehand("submit", "echo", "value=x", "--wait", config=config)
     assert done.returncode == 0, done.stderr
-    assert json.loads(chargehand("status", "--json").stdout)["executor"]["plans"]["succeeded"] == 1
+    assert json.loads(chargehand("status", "--json", config=config).stdout)["executor"]["plans"]["succeeded"] == 1

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import pytest
 
 from chargehand.config.settings import RedisSettings
 from chargehand.store.connection import Dialer, Unavailable
+from support.commands import Done, chargehand
 from support.nodes import Node
 from support.others import named
 from support.programs import until, write_config
@@ -99,9 +98,8 @@ def test_what_an_operator_sees_of_an_open_file(credentials: Path, place: Path, s
     config = write_config(place, server.url, node="node-a")
     config.write_text(config.read_text().replace("[redis]", f'[redis]\npassword_file = "{path}"'))
 
-    def check(*options: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "chargehand", "config", "check", *options, "--config", str(config)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    def check(*options: str) -> Done:
+        return chargehand("config", "check", *options, config=config)
 
     fault = f"{path} is open to others (mode 0644): chmod o= {path}"
     node = Node(place, config)
@@ -126,8 +124,7 @@ def test_commands_look_where_systemd_keeps_the_credentials(
     monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
     config = write_config(place, server.url, node="node-a")
     config.write_text(config.read_text().replace("[redis]", f'[redis]\npassword_file = "{CREDENTIAL}"'))
-    command = [sys.executable, "-m", "chargehand", "plan", "list", "--config", str(config)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    done = chargehand("plan", "list", config=config)
     assert done.returncode == 1
     assert done.stderr == (
         f"chargehand: Redis unreachable: 127.0.0.1:{server.port}: cannot read "

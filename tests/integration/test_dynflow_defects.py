@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -23,6 +22,7 @@ from chargehand.plan.life import PlanState
 from chargehand.registry import load_actions
 from chargehand.store.connection import Line
 from chargehand.store.keys import Keys
+from support.commands import COMMAND
 from support.faults import counted_once, lines_of, nothing_left
 from support.figures import Figures
 from support.nodes import Node, StartNode
@@ -260,9 +260,7 @@ def test_clients_get_their_answers_over_a_failover(
             return asking.wait(asking.submit(plan), 120), time.time()
 
     words = ("submit", "held", f"path={lines}", "text=command", f"gate={gate}", "--node", node, "--wait")
-    command = subprocess.Popen(
-        [sys.executable, "-m", "chargehand", "--config", str(config), *words], stdout=subprocess.PIPE, text=True
-    )
+    command = subprocess.Popen([*COMMAND, "--config", str(config), *words], stdout=subprocess.PIPE, text=True)
     with ThreadPoolExecutor(5) as clients:
         try:
             waiting = [clients.submit(ask, f"before-{index}") for index in range(2)]

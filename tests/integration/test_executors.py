@@ -7,12 +7,11 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -23,6 +22,7 @@ from chargehand.plan.life import PlanState
 from chargehand.planner import Plan
 from chargehand.registry import load_actions
 from chargehand.store import moving
+from support.commands import Done, chargehand
 from support.faults import lines_of
 from support.groups import Group, client_config, knowing
 from support.programs import until
@@ -293,18 +293,10 @@ class TestCommandLine:
         return [start(name).known() for name in "ab"]
 
     @pytest.fixture
-    def run(self, place: Path, groups: list[Group]) -> Callable[..., subprocess.CompletedProcess[str]]:
-        config = client_config(place, groups)
+    def run(self, place: Path, groups: list[Group]) -> Callable[..., Done]:
+        return partial(chargehand, config=client_config(place, groups))
 
-        def run(*words: str) -> subprocess.CompletedProcess[str]:
-            command = [sys.executable, "-m", "chargehand", "--config", str(config), *words]
-            return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-
-        return run
-
-    def test_submitting_finding_and_asking(
-        self, run: Callable[..., subprocess.CompletedProcess[str]], place: Path
-    ) -> None:
+    def test_submitting_finding_and_asking(self, run: Callable[..., Done], place: Path) -> None:
         done = run("submit", "where", "--executor", "b", "--wait")
         assert (done.returncode, done.stdout.splitlines()[-1], done.stderr) == (0, '"node-b"', "")
         plan = done.stdout.split()[0]
@@ -331,7 +323,7 @@ class TestCommandLine:
         assert (wrong.returncode, wrong.stderr) == (1, "chargehand: there is no executor 'z' here (known: a, b)\n")
 
     def test_executors_and_what_is_said_when_one_is_gone(
-        self, run: Callable[..., subprocess.CompletedProcess[str]], groups: list[Group], place: Path
+        self, run: Callable[..., Done], groups: list[Group], place: Path
     ) -> None:
         listed = run("executors", "list", "--json")
         assert listed.returncode == 0
@@ -353,7 +345,7 @@ class TestCommandLine:
         refused = run("executors", "move", "b")
         assert refused.stderr == "chargehand: executor b works: what it has not accepted yet it will\n"
 
-    def test_recurring_plans_have_one_home(self, run: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    def test_recurring_plans_have_one_home(self, run: Callable[..., Done]) -> None:
         added = run("recurring", "add", "nightly", "where", "--cron", "0 3 * * *", "--executor", "b")
         assert added.returncode == 0, added.stderr
         until("it is there", lambda: "nightly" in run("recurring", "list").stdout)

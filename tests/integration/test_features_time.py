@@ -35,6 +35,12 @@ HOUR = timedelta(hours=1)
 pytestmark = pytest.mark.usefixtures("worker")
 
 
+@pytest.fixture
+def extra() -> str:
+    """One thread: what begins first is first."""
+    return '[[worker]]\nname = "worker"\nthreads = 1\n'
+
+
 def passed(ms: int) -> None:
     """Wait until it is later than that."""
     until("its time has passed", lambda: time.time() * 1000 > ms)
@@ -43,21 +49,27 @@ def passed(ms: int) -> None:
 # -- delayed --------------------------------------------------------------------------------------
 
 
+def accepted(client: Client, *plans: str) -> None:
+    for plan in plans:
+        until("it is accepted", partial(_is_accepted, client, plan))
+
+
+def _is_accepted(client: Client, plan: str) -> bool:
+    return not is_in(client, plan, "submitted")
+
+
 def test_start_at(orchestrators: Orchestrators, client: Client, log: Log, line: Line, figures: Figures) -> None:
     """Five at different times, in the order of their times and not of submission; a death before the first."""
     plans = []
     for number in (3, 1, 4, 2, 0):
-        plan = client.plan("later", start_at=2.0 + number / 5)
+        plan = client.plan("later", start_at=3.0 + number / 5)
         plan.add("stays", path=log.path, text=str(number))
         plans.append(client.submit(plan))
-    for name in plans:
-        until("it is scheduled", partial(is_in, client, name, "scheduled"))
+    accepted(client, *plans)
     orchestrators.kill_active()
-    assert log.started == []
     assert [client.wait(name, 60) for name in plans] == [PlanState.SUCCEEDED] * 5
     assert log.started == list("01234")
-    views = [view_of(client, name) for name in plans]
-    due = {output(client, view.plan): view.start_at_ms / 1000 for view in views}
+    due = {client.output(name): view_of(client, name).start_at_ms / 1000 for name in plans}
     for note in log.notes:
         if note.starts:
             assert note.at >= due[note.text], "before its time"
@@ -66,18 +78,14 @@ def test_start_at(orchestrators: Orchestrators, client: Client, log: Log, line: 
     nothing_held(line, KEYS)
 
 
-def output(client: Client, plan: str) -> Any:
-    return client.output(plan)
-
-
 def test_start_at_a_time_at_which_nobody_is_active(
     orchestrators: Orchestrators, client: Client, log: Log, line: Line, figures: Figures
 ) -> None:
     """The successor starts it at once, and once."""
-    plan = client.plan("later", start_at=datetime.now(UTC) + timedelta(seconds=1))
+    plan = client.plan("later", start_at=datetime.now(UTC) + timedelta(seconds=3))
     plan.add("stays", path=log.path, text="a")
     name = client.submit(plan)
-    until("it is scheduled", partial(is_in, client, name, "scheduled"))
+    accepted(client, name)
     with orchestrators.nobody_active():
         passed(view_of(client, name).start_at_ms)
         there = time.time()
@@ -90,20 +98,25 @@ def test_start_at_a_time_at_which_nobody_is_active(
 
 def test_delayed_planning(orchestrators: Orchestrators, client: Client, log: Log, place: Path, line: Line) -> None:
     """It is planned when it starts, on a worker, with what it finds then; a death before and one while it runs."""
-    plan = client.plan("later", start_at=1.0)
+    before = client.plan("before", locks=["door"])
+    before.add("stays", path=log.path, text="before", gate=str(place / "door"))
+    client.submit(before)
+    log.until_started(1)
+    plan = client.plan("later", start_at=1.0, locks=["door"])
     plan.add("plans_what_it_finds", path=log.path, directory=str(place / "found"), gate=str(place / "gate"))
     name = client.submit(plan)
-    until("it is scheduled", partial(is_in, client, name, "scheduled"))
+    accepted(client, name)
     orchestrators.kill_active()
-    assert view_of(client, name).steps[0].action == "plans_what_it_finds:plan"
+    assert [step.action for step in view_of(client, name).steps] == ["plans_what_it_finds:plan"]
     (place / "found").mkdir()
     for found in "xyz":
         (place / "found" / found).touch()
-    log.until_started(3)
+    (place / "door").touch()
+    log.until_started(2)
     orchestrators.kill_active()
     (place / "gate").touch()
     assert client.wait(name, 60) is PlanState.SUCCEEDED
-    log.once_each("xyz")
+    log.once_each(["before", "x", "y", "z"])
     nothing_held(line, KEYS)
 
 
@@ -118,10 +131,10 @@ def test_start_before(
         plan.add("stays", path=log.path, text=text, gate=str(place / "gate"))
         return client.submit(plan)
 
-    first = held("in-time", start_before=2.0)
+    first = held("in-time", start_before="1h")
     second = held("too-late", start_before=2.0)
     log.until_started(1)
-    until("it waits", partial(is_in, client, second, "waiting"))
+    accepted(client, second)
     over = view_of(client, second).start_before_ms
     if active:
         orchestrators.kill_active()
@@ -141,10 +154,10 @@ def test_start_before(
 
 def test_cancelled_before_its_time(orchestrators: Orchestrators, client: Client, log: Log, line: Line) -> None:
     """Asked for while nobody is active and its time passes: it does not run."""
-    plan = client.plan("later", start_at=1.0)
+    plan = client.plan("later", start_at=3.0)
     plan.add("stays", path=log.path, text="never")
     name = client.submit(plan)
-    until("it is scheduled", partial(is_in, client, name, "scheduled"))
+    accepted(client, name)
     with orchestrators.nobody_active():
         client.cancel(name)
         passed(view_of(client, name).start_at_ms)
@@ -280,6 +293,26 @@ def nothing_starts(client: Client, log: Log, name: str) -> None:
     assert log.started == []
 
 
+def test_recurring_paused_and_removed_while_nobody_is_active(
+    orchestrators: Orchestrators, client: Client, log: Log, line: Line
+) -> None:
+    """What was asked for before somebody starts what was due counts, whenever that was due."""
+    cron, _ = hourly()
+    for name in ("removed", "stopped"):
+        recur(client, log, name, cron, missed="all")
+    with orchestrators.nobody_active():
+        client.remove_recurring("removed")
+        client.pause_recurring("stopped")
+        for name in ("removed", "stopped"):
+            put_back(line, KEYS, name, 3 * HOUR)
+    until("one is removed", lambda: client.recurring("removed") is None)
+    until("one is paused", lambda: read(client, "stopped").paused)
+    orchestrators.kill_active()
+    nothing_starts(client, log, "removed")
+    nothing_starts(client, log, "stopped")
+    nothing_held(line, KEYS)
+
+
 def test_recurring_singleton(orchestrators: Orchestrators, client: Client, log: Log, place: Path, line: Line) -> None:
     """Runs that are longer than their distance wait for each other, over a death."""
     cron, _ = hourly()
@@ -324,24 +357,31 @@ def test_recurring_planning_on_a_worker(
 def test_retries_that_are_due_while_nobody_is_active(
     orchestrators: Orchestrators, client: Client, log: Log, place: Path, line: Line
 ) -> None:
-    """Twenty wait for their second try, which falls into the takeover; then for their third, which comes after one."""
+    """Twenty wait an hour for their second try, and it falls into a takeover; and so for their third."""
     plan = client.plan("retried")
     for number in range(20):
-        plan.add("third_time_slowly", path=str(place / f"tries-{number}"))
+        plan.add("third_time_in_hours", path=str(place / f"tries-{number}"))
     name = client.submit(plan)
-
-    def tries() -> list[int]:
-        return [len((place / f"tries-{number}").read_text().split()) for number in range(20)]
-
-    until("all wait", lambda: view_of(client, name).counts.get("retrying") == 20)
-    assert tries() == [1] * 20
-    with orchestrators.nobody_active():
-        due = line.call("ZRANGE", KEYS.timers, 0, -1, "WITHSCORES")
-        passed(max(int(ms) for ms in due[1::2]))
-    until("all have been tried again", lambda: tries() == [2] * 20)
-    until("all wait", lambda: view_of(client, name).counts.get("retrying") == 20)
-    orchestrators.kill_active()
+    for tries in (1, 2):
+        until("all wait", partial(_all_wait, client, name, place, tries))
+        with orchestrators.nobody_active():
+            let_an_hour_pass(line)
     assert client.wait(name, 60) is PlanState.SUCCEEDED
-    assert tries() == [3] * 20
+    orchestrators.kill_active()
+    assert _tries(place) == [3] * 20
     assert {step.attempt for step in view_of(client, name).steps} == {3}
     nothing_held(line, KEYS)
+
+
+def _tries(place: Path) -> list[int]:
+    return [len((place / f"tries-{number}").read_text().split()) for number in range(20)]
+
+
+def _all_wait(client: Client, plan: str, place: Path, tries: int) -> bool:
+    return view_of(client, plan).counts == {"retrying": 20} and _tries(place) == [tries] * 20
+
+
+def let_an_hour_pass(line: Line) -> None:
+    """All timers have an hour less to run."""
+    for timer in line.call("ZRANGE", KEYS.timers, 0, -1):
+        line.call("ZINCRBY", KEYS.timers, -3_600_000, timer)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +14,7 @@ from chargehand.config.load import load
 from chargehand.plan.life import PlanState
 from chargehand.registry import load_actions
 from chargehand.worker.trust import distrusted
+from support.commands import chargehand
 from support.nodes import Node, StartNode
 from support.plans import view_of
 from support.programs import Program, until, write_config
@@ -79,8 +78,7 @@ def test_it_runs_what_is_marked_and_nothing_else(place: Path, config: Path, star
     node = Node(place, config)
     try:
         node.until_whole("workers 1/1")
-        status = [sys.executable, "-m", "chargehand", "--config", str(config), "status"]
-        said = subprocess.run(status, capture_output=True, text=True, timeout=30, check=False).stdout
+        said = chargehand("status", config=config).stdout
         assert "absent   chargehand-worker@root.service does not run on this node: systemctl enable --now" in said
         root = Program(place, config, "worker", "--group", "root", name="root").ready()
         client, plan = submitted(config, "who")
@@ -97,7 +95,7 @@ def test_it_runs_what_is_marked_and_nothing_else(place: Path, config: Path, star
             assert "'plain' is not marked privileged = true, and this group (unit = true) runs nothing else" in str(
                 view.steps[0].error
             )
-        said = subprocess.run(status, capture_output=True, text=True, timeout=30, check=False).stdout
+        said = chargehand("status", config=config).stdout
         assert "absent" not in said
         assert root.stop() == 0
     finally:
@@ -134,8 +132,7 @@ def test_it_refuses_to_start_on_files_that_others_can_write(place: Path, config:
         os.chown(guilty, 65534, 65534)
     else:
         guilty.chmod(0o775 if guilty.is_dir() else 0o664)
-    command = [sys.executable, "-m", "chargehand", "worker", "--group", "root", "--config", str(config)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    done = chargehand("worker", "--group", "root", config=config)
     assert done.returncode == 78
     reason = "belongs to uid 65534, expected root" if what == "owner" else "is writable by others (mode 0"
     assert f"chargehand: {guilty}: {reason}" in done.stderr

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 from chargehand.client import Client
 from chargehand.plan.life import PlanState
+from support.commands import Done, chargehand
 from support.plans import view_of
 from support.programs import Program, StartProgram, until, write_config
 from support.server import Server
@@ -69,9 +68,8 @@ def test_somebody_skips_a_failed_step(
     assert client.wait(name, 20) is PlanState.PAUSED
     config = write_config(place, server.url, node="reader")
 
-    def skip(*steps: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "chargehand", "--config", str(config), "plan", "skip", name, *steps]
-        return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    def skip(*steps: str) -> Done:
+        return chargehand("plan", "skip", name, *steps, config=config)
 
     refused = skip("2")
     assert (refused.returncode, refused.stderr) == (

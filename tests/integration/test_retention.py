@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ import pytest
 from chargehand.client import Client
 from chargehand.plan.life import PlanState
 from chargehand.store.keys import Keys
+from support.commands import chargehand
 from support.programs import StartProgram, until, write_config
 from support.server import Server
 
@@ -104,8 +103,7 @@ def test_a_takeover_in_the_middle_loses_nothing_that_is_kept(
 
 def export(place: Path, server: Server, *words: str) -> list[dict[str, Any]]:
     config = write_config(place, server.url, node="reader")
-    command = [sys.executable, "-m", "chargehand", "--config", str(config), "plan", "export", *words]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = chargehand("plan", "export", *words, config=config)
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
 
@@ -135,7 +133,6 @@ def test_export_before_they_go(start_program: StartProgram, client: Client, serv
 
 def test_export_refuses_what_is_no_time(place: Path, server: Server) -> None:
     config = write_config(place, server.url, node="reader")
-    command = [sys.executable, "-m", "chargehand", "--config", str(config), "plan", "export", "--since", "yesterday"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = chargehand("plan", "export", "--since", "yesterday", config=config)
     assert done.returncode == 2
     assert "'yesterday' is no time: write how long ago" in done.stderr
