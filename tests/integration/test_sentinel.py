@@ -17,7 +17,7 @@ from chargehand.store.connection import Dialer, Unavailable
 from chargehand.store.keys import Keys
 from support.faults import chains, counted_once, lines_of, nothing_left
 from support.programs import Program, until, write_config
-from support.sentinels import Group, Sentinel, follows, url_of
+from support.sentinels import Group, Sentinel, follows, leads, url_of
 from support.server import Server
 
 KEYS = Keys("default")
@@ -142,6 +142,26 @@ def test_a_client_that_waits_over_a_failover_gets_its_answer(
     fails_over(group, "master-killed")
     waiting.join()
     assert found == [PlanState.SUCCEEDED]
+
+
+def test_an_old_master_that_lives_is_left_as_soon_as_another_is_told(
+    group: Group, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is made a replica seconds later: all that is written to it until then is lost."""
+    dialer = Dialer(RedisSettings(url=group.url), "default")
+    dialer.follow()
+    ears = dialer.line()
+    ears.call("SUBSCRIBE", KEYS.lease_channel)
+    with caplog.at_level("WARNING", "chargehand.store"):
+        group.sentinels[0].ask("SENTINEL", "FAILOVER", "main")
+        with pytest.raises(Unavailable, match="Connection closed by server"):
+            ears.ready(60)
+    assert leads(group.first), "it does not know yet"
+    master = group.until_master_is_another()
+    assert f"another master: 127.0.0.1:{master.port}, told by sentinel 127.0.0.1:" in caplog.text
+    line = dialer.line()
+    line.call("SET", KEYS.mark, "x")
+    assert master.line().call("GET", KEYS.mark) == b"x"
 
 
 def test_status_while_there_is_no_master(executor: list[Program], group: Group) -> None:

@@ -20,7 +20,9 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     child = Child(options.config, default_name="orchestrator")
     try:
-        return Orchestrator(child, Dialer(child.settings.redis, child.settings.executor.name)).run()
+        dialer = Dialer(child.settings.redis, child.settings.executor.name)
+        dialer.follow()
+        return Orchestrator(child, dialer).run()
     except Exception as error:
         child.last_words(f"{type(error).__name__}: {error}")
         raise

@@ -70,6 +70,10 @@ class Dialer:
         self._finder = finder(settings, executor)
         self.name = self._finder.name
 
+    def follow(self) -> None:
+        """For a process that stays: lines end as soon as sentinels tell of another master."""
+        self._finder.follow()
+
     def line(self) -> Line:
         """Connect. Raises `Unavailable`."""
         try:

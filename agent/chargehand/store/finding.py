@@ -6,9 +6,15 @@ fails goes to the end of the list, and the next try begins with another.
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import NoReturn
 from urllib.parse import unquote, urlsplit
+from weakref import WeakKeyDictionary
 
 from redis.connection import AbstractConnection
 from redis.exceptions import ClusterDownError, MovedError, ReadOnlyError, ResponseError
@@ -19,6 +25,11 @@ from chargehand.store.keys import Keys
 from chargehand.store.opening import FAILURES, Address, NotFound, Opener, reason_of
 
 __all__ = ["Finder", "finder"]
+
+log = logging.getLogger("chargehand.store")
+
+_QUIET = 10.0  # seconds without a word from a sentinel, after which it is asked whether it is there
+_AGAIN = 1.0  # seconds until all of them are tried again
 
 
 class Finder:
@@ -37,6 +48,9 @@ class Finder:
 
     def doubt(self) -> None:
         """What was found last may not be what is looked for."""
+
+    def follow(self) -> None:
+        """From now on, end connections to a server that is it no more, as soon as that can be known."""
 
 
 class _Several(Finder):
@@ -76,6 +90,8 @@ class _BySentinel(_Several):
         self._master = path[0] if path else "mymaster"
         self._db = int(path[1]) if len(path) > 1 else 0
         self.name = f"{self._master} by sentinel {_text(self._hosts[0])}"
+        self._made = WeakKeyDictionary[AbstractConnection, Address]()
+        self._making = threading.Lock()
 
     def connect(self) -> AbstractConnection:
         silent = NotFound("no sentinel answers")
@@ -98,11 +114,54 @@ class _BySentinel(_Several):
                     told[master] = NotFound(f"master {_text(master)}: {reason_of(error)}")
                 else:
                     self._first(sentinel)
+                    with self._making:
+                        self._made[connection] = master
                     return connection
             self._last(sentinel)
         if told:
             raise told.popitem()[1]
         raise NotFound(f"no sentinel knows a master called {self._master}") if ignorant else silent
+
+    def follow(self) -> None:
+        """An old master that lives serves on for 8 s and more until a sentinel makes it a replica: all that is lost."""
+        threading.Thread(target=self._follow, name="sentinel", daemon=True).start()
+
+    def _follow(self) -> None:
+        while True:
+            for sentinel in self._hosts:
+                try:
+                    self._listen(sentinel)
+                except FAILURES as error:
+                    log.debug("sentinel %s is not listened to: %s", _text(sentinel), reason_of(error))
+            time.sleep(_AGAIN)
+
+    def _listen(self, sentinel: Address) -> NoReturn:
+        """Until its connection ends."""
+        connection = self._opener.sentinel(sentinel)
+        try:
+            connection.send_command("SUBSCRIBE", "+switch-master")
+            connection.read_response()
+            while True:
+                if not connection.can_read(_QUIET):
+                    connection.send_command("PING")
+                kind, *_, text = connection.read_response()
+                words: list[str] = text.decode().split() if kind == b"message" else []
+                if words[:1] == [self._master]:
+                    log.warning("another master: %s:%s, told by sentinel %s", *words[3:5], _text(sentinel))
+                    self._first(sentinel)
+                    self._leave_all_but((words[3], int(words[4])))
+        finally:
+            connection.disconnect()
+
+    def _leave_all_but(self, master: Address) -> None:
+        """Whoever reads or writes on the others meets their end, and finds the new one."""
+        with self._making:
+            left = [connection for connection, made_to in self._made.items() if made_to != master]
+        for connection in left:
+            sock: socket.socket | None = connection._get_socket()
+            if sock is not None:
+                with contextlib.suppress(OSError):  # its user has closed it
+                    socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
     def _ask(self, sentinel: Address) -> Address | None:
         connection = self._opener.sentinel(sentinel)

@@ -43,7 +43,9 @@ def main(argv: list[str]) -> int:
             return _EX_CONFIG
     threading.excepthook = partial(_die, child)
     try:
-        code = Worker(child, Dialer(child.settings.redis, child.settings.executor.name), group).run()
+        dialer = Dialer(child.settings.redis, child.settings.executor.name)
+        dialer.follow()
+        code = Worker(child, dialer, group).run()
     except Exception as error:
         child.last_words(f"{type(error).__name__}: {error}")
         raise
