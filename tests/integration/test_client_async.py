@@ -133,7 +133,9 @@ def test_through_an_outage(running: Program, use: Use, place: Path, server: Serv
 
 def test_time_outs(running: Program, use: Use) -> None:
     async def program(client: AsyncClient) -> None:
-        name = await client.submit(planned(client, "nap", seconds=60.0))
+        plan = client.plan("later", start_at="1h")
+        plan.add("nothing")
+        name = await client.submit(plan)
         with pytest.raises(WaitTimeout, match="has not ended in the time given"):
             await client.wait(name, 0.3)
         with pytest.raises(WaitTimeout, match="has not ended in the time given"):

@@ -146,8 +146,8 @@ def test_until_it_pauses(running: Program, client: Client) -> None:
 
 
 def test_time_out_and_no_plan(running: Program, client: Client) -> None:
-    plan = client.plan("long")
-    plan.add("nap", seconds=60.0)
+    plan = client.plan("later", start_at="1h")
+    plan.add("nothing")
     name = client.submit(plan)
     with pytest.raises(WaitTimeout, match=f"plan {name} has not ended in the time given; it goes on"):
         list(client.watch(name, timeout=0.5))

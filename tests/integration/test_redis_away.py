@@ -11,6 +11,7 @@ import pytest
 from chargehand.client import Client
 from chargehand.plan.life import PlanState
 from chargehand.store.keys import Keys
+from support.faults import chains
 from support.nodes import StartNode
 from support.plans import view_of
 from support.programs import Program, StartProgram, until
@@ -28,17 +29,6 @@ def executor(start_program: StartProgram) -> list[Program]:
     return programs
 
 
-def chains(client: Client, path: Path, count: int = 20, length: int = 10) -> list[str]:
-    plans = []
-    for number in range(count):
-        plan = client.plan("chain")
-        with plan.sequence():
-            for step in range(length):
-                plan.add("note", path=str(path), text=f"{number}.{step}", seconds=0.02)
-        plans.append(client.submit(plan))
-    return plans
-
-
 def all_succeed(client: Client, plans: list[str]) -> None:
     for plan in plans:
         assert client.wait(plan, 60) is PlanState.SUCCEEDED
@@ -53,7 +43,7 @@ def away(server: Server, seconds: float) -> None:
 
 
 def test_away_for_ten_seconds_data_kept(executor: list[Program], client: Client, server: Server, place: Path) -> None:
-    plans = chains(client, place / "lines")
+    plans = chains(client, place / "lines", 20, 10, seconds=0.02)
     until("they run", (place / "lines").exists)
     away(server, 10)
     for program in executor:
@@ -71,12 +61,12 @@ def test_away_for_ten_seconds_data_kept(executor: list[Program], client: Client,
 
 
 def test_away_with_all_data_lost(executor: list[Program], client: Client, server: Server, place: Path) -> None:
-    lost = chains(client, place / "lines")
+    lost = chains(client, place / "lines", 20, 10, seconds=0.02)
     until("they run", (place / "lines").exists)
     server.kill()
     server.wipe()
     server.start()
-    plans = chains(client, place / "afterwards", count=5)
+    plans = chains(client, place / "afterwards", 5, 10, seconds=0.02)
     all_succeed(client, plans)
     assert all(program.running for program in executor)
     for plan in lost[:3]:
@@ -87,14 +77,15 @@ def test_away_with_all_data_lost(executor: list[Program], client: Client, server
 def test_no_step_is_started_twice_while_redis_is_away(
     executor: list[Program], client: Client, server: Server, place: Path
 ) -> None:
-    """Steps of 20 s run through an outage of 12 s: longer than every heartbeat."""
+    """Steps run through an outage of 12 s: longer than every heartbeat."""
     plan = client.plan("long")
     for step in range(10):
-        plan.add("note", path=str(place / "lines"), text=str(step), seconds=20.0)
+        plan.add("held", path=str(place / "lines"), text=str(step), gate=str(place / "gate"))
     name = client.submit(plan)
     until("all ten run", lambda: (place / "lines").exists() and len((place / "lines").read_text().split()) == 10)
     away(server, 12)
     server.start()
+    (place / "gate").touch()
     assert client.wait(name, 60) is PlanState.SUCCEEDED
     assert sorted((place / "lines").read_text().split()) == sorted(str(step) for step in range(10))
     assert all(program.running for program in executor)
