@@ -114,6 +114,11 @@ def third_time_slowly(path: str) -> int:
     return third_time(path)
 
 
+@action(retry=Retry(attempts=3, backoff="1h", max_backoff="1h"))
+def third_time_in_hours(path: str) -> int:
+    return third_time(path)
+
+
 @action(rescue="skip")
 def skippable(path: str) -> str:
     return Path(path).read_text()
