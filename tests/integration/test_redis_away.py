@@ -100,7 +100,7 @@ def test_active_leaves_while_redis_is_away(
     first.kill()
     server.start()
     second.role("active")
-    all_succeed(client, chains(client, place / "lines", count=3))
+    all_succeed(client, chains(client, place / "lines", 3, 10, seconds=0.02))
 
 
 def test_data_rolled_back_under_a_living_leader(
@@ -109,7 +109,7 @@ def test_data_rolled_back_under_a_living_leader(
     """The server comes back with the data of a moment ago; the lease in it is still the leader's own."""
     orchestrator = start_program("orchestrator", lease='ttl = "30s", renew = "1s"').ready()
     workers = [start_program("worker", node=node).ready() for node in ("node-a", "node-b")]
-    plans = chains(client, place / "lines", count=30, length=20)
+    plans = chains(client, place / "lines", 30, 20, seconds=0.02)
     until("they run", lambda: (place / "lines").exists() and len((place / "lines").read_text().split()) > 50)
     server.snapshot(place / "earlier")
     before = len((place / "lines").read_text().split())
