@@ -133,7 +133,7 @@ def test_sigterm_while_starting(start_node: StartNode) -> None:
 def test_second_agent_with_the_same_state_directory_is_refused(start_node: StartNode) -> None:
     node = start_node("node-a")
     node.until_whole()
-    second = chargehand("agent", config=node.config)
+    second = chargehand("agent", "--config", node.config)
     assert second.returncode == 1
     assert f"another agent (PID {node.agent.pid}) uses the state directory" in second.stderr
     assert node.state() == "active"
@@ -142,7 +142,7 @@ def test_second_agent_with_the_same_state_directory_is_refused(start_node: Start
 def test_refused_configuration_is_exit_78(place: Path) -> None:
     config = place / "bad.toml"
     config.write_text("[orchestrator]\nthreads = 4\n")
-    done = chargehand("agent", config=config)
+    done = chargehand("agent", "--config", config)
     assert done.returncode == 78
     assert f"{config}:2: orchestrator.threads: 4; expected 1" in done.stderr
 

@@ -20,7 +20,7 @@ from support.server import Server, free_port
 
 def refused(config: Path) -> str:
     """What an agent that cannot start says."""
-    done = chargehand("agent", config=config)
+    done = chargehand("agent", "--config", config)
     assert done.returncode == 1, done.stderr
     (line,) = done.stderr.splitlines()
     return line

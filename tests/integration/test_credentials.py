@@ -99,7 +99,7 @@ def test_what_an_operator_sees_of_an_open_file(credentials: Path, place: Path, s
     config.write_text(config.read_text().replace("[redis]", f'[redis]\npassword_file = "{path}"'))
 
     def check(*options: str) -> Done:
-        return chargehand("config", "check", *options, config=config)
+        return chargehand("config", "check", *options, "--config", config)
 
     fault = f"{path} is open to others (mode 0644): chmod o= {path}"
     node = Node(place, config)
@@ -124,7 +124,7 @@ def test_commands_look_where_systemd_keeps_the_credentials(
     monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
     config = write_config(place, server.url, node="node-a")
     config.write_text(config.read_text().replace("[redis]", f'[redis]\npassword_file = "{CREDENTIAL}"'))
-    done = chargehand("plan", "list", config=config)
+    done = chargehand("plan", "list", "--config", config)
     assert done.returncode == 1
     assert done.stderr == (
         f"chargehand: Redis unreachable: 127.0.0.1:{server.port}: cannot read "

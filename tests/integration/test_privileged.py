@@ -132,7 +132,7 @@ def test_it_refuses_to_start_on_files_that_others_can_write(place: Path, config:
         os.chown(guilty, 65534, 65534)
     else:
         guilty.chmod(0o775 if guilty.is_dir() else 0o664)
-    done = chargehand("worker", "--group", "root", config=config)
+    done = chargehand("worker", "--group", "root", "--config", config)
     assert done.returncode == 78
     reason = "belongs to uid 65534, expected root" if what == "owner" else "is writable by others (mode 0"
     assert f"chargehand: {guilty}: {reason}" in done.stderr

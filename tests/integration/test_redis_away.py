@@ -11,7 +11,6 @@ import pytest
 from chargehand.client import Client
 from chargehand.plan.life import PlanState
 from chargehand.store.keys import Keys
-from support.faults import chains
 from support.nodes import StartNode
 from support.plans import view_of
 from support.programs import Program, StartProgram, until
@@ -29,6 +28,17 @@ def executor(start_program: StartProgram) -> list[Program]:
     return programs
 
 
+def chains(client: Client, path: Path, count: int = 20, length: int = 10) -> list[str]:
+    plans = []
+    for number in range(count):
+        plan = client.plan("chain")
+        with plan.sequence():
+            for step in range(length):
+                plan.add("note", path=str(path), text=f"{number}.{step}", seconds=0.02)
+        plans.append(client.submit(plan))
+    return plans
+
+
 def all_succeed(client: Client, plans: list[str]) -> None:
     for plan in plans:
         assert client.wait(plan, 60) is PlanState.SUCCEEDED
@@ -43,7 +53,7 @@ def away(server: Server, seconds: float) -> None:
 
 
 def test_away_for_ten_seconds_data_kept(executor: list[Program], client: Client, server: Server, place: Path) -> None:
-    plans = chains(client, place / "lines", 20, 10, seconds=0.02)
+    plans = chains(client, place / "lines")
     until("they run", (place / "lines").exists)
     away(server, 10)
     for program in executor:
@@ -61,12 +71,12 @@ def test_away_for_ten_seconds_data_kept(executor: list[Program], client: Client,
 
 
 def test_away_with_all_data_lost(executor: list[Program], client: Client, server: Server, place: Path) -> None:
-    lost = chains(client, place / "lines", 20, 10, seconds=0.02)
+    lost = chains(client, place / "lines")
     until("they run", (place / "lines").exists)
     server.kill()
     server.wipe()
     server.start()
-    plans = chains(client, place / "afterwards", 5, 10, seconds=0.02)
+    plans = chains(client, place / "afterwards", count=5)
     all_succeed(client, plans)
     assert all(program.running for program in executor)
     for plan in lost[:3]:
@@ -100,7 +110,7 @@ def test_active_leaves_while_redis_is_away(
     first.kill()
     server.start()
     second.role("active")
-    all_succeed(client, chains(client, place / "lines", 3, 10, seconds=0.02))
+    all_succeed(client, chains(client, place / "lines", count=3))
 
 
 def test_data_rolled_back_under_a_living_leader(
@@ -109,7 +119,7 @@ def test_data_rolled_back_under_a_living_leader(
     """The server comes back with the data of a moment ago; the lease in it is still the leader's own."""
     orchestrator = start_program("orchestrator", lease='ttl = "30s", renew = "1s"').ready()
     workers = [start_program("worker", node=node).ready() for node in ("node-a", "node-b")]
-    plans = chains(client, place / "lines", 30, 20, seconds=0.02)
+    plans = chains(client, place / "lines", count=30, length=20)
     until("they run", lambda: (place / "lines").exists() and len((place / "lines").read_text().split()) > 50)
     server.snapshot(place / "earlier")
     before = len((place / "lines").read_text().split())

@@ -22,6 +22,7 @@ Chargehand: TypeAlias = Callable[..., Done]
 def chargehand(*words: str | Path, config: Path | None = None, env: dict[str, str] | None = None, **more: Any) -> Done:
     """Run a command to its end. What it says is for people: there is never a traceback in it.
 
+    config: of commands; the programs (agent, orchestrator, worker) are given theirs as words, after their name.
     env: beside this process's own variables. more: of `subprocess.run`.
     """
     where: list[str | Path] = ["--config", config] if config is not None else []
