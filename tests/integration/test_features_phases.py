@@ -137,8 +137,8 @@ def test_revert(orchestrators: Orchestrators, client: Client, log: Log, gates: P
     assert told == [
         ("failed", "", 3),
         ("plan", "paused", None),
-        ("plan", "reverting", None),
         ("asked", "revert", None),
+        ("plan", "reverting", None),
         ("failed", "", 1),
         ("plan", "reverted", None),
     ]
@@ -242,7 +242,7 @@ def test_what_cannot_be_undone_is_told(
 def hooks_of(client: Client, plan: str) -> list[str]:
     """The plans of its hooks, the first one first."""
     found = [view.plan for view in client.search(labels=["hook"]) if view.plan.startswith(f"{plan}.hook")]
-    return sorted(found, key=lambda one: int(one.rpartition(".")[2]))
+    return sorted(found, key=lambda one: int(one.rpartition(".")[2].partition("-")[0]))
 
 
 def test_hooks(orchestrators: Orchestrators, client: Client, log: Log, place: Path, line: Line) -> None:

@@ -195,7 +195,7 @@ class Books:
             )
             run.record.hooks += 1
             self.keep(run)
-            plan = f"{run.id}.hook.{run.record.hooks}.{self.now}"
+            plan = f"{run.id}.hook.{run.record.hooks}-{self.now}"
             meta = encode({"by": f"plan {run.id}", "submitted_ms": self.now})
             self.launch(Launch(plan, encode(definition), meta))
 
