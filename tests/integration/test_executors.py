@@ -71,8 +71,8 @@ def ends_well(executors: Executors, *plans: str) -> None:
 
 
 THREADS = {"a": 3, "b": 5, "c": 8, "d": 14}
-SHORTEST, ALPHA, LONGEST = 0.15, 1.5, 2.0  # seconds; Pareto
-COMING_IN = 6.0  # seconds that plans come in
+SHORTEST, ALPHA, LONGEST = 0.3, 1.5, 4.0  # seconds; Pareto
+COMING_IN = 12.0  # seconds that plans come in
 BEFOREHAND = 0.5  # seconds' worth of them that come at once, so that all are busy from the beginning
 
 
@@ -97,7 +97,7 @@ def test_the_share_of_work_follows_capacity(place: Path, start: Start, server: S
                 plan.add("nap", seconds=min(SHORTEST * chance.paretovariate(ALPHA), LONGEST))
                 submitted.append(executors.submit(plan, executor=executor()))
             time.sleep(0.01)
-        begin, end = begun + 1.5, time.time()
+        begin, end = begun + 3.0, time.time()
         time.sleep(LONGEST)  # what was running then has ended
         worked = Counter[str]()
         for name in submitted:
