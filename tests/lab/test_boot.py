@@ -36,7 +36,7 @@ def _roles(services: list[Service]) -> list[str]:
 def test_one_line_and_a_start_on_three_nodes(three: list[Service]) -> None:
     for service in three:
         service.node.write(_DROP_IN, CONFIG, mode=0o640, group="chargehand")
-        service.node.run("sed", "-i", 's|^# url = .*|url = "redis://redis:6379/0"|', _FILE)
+        service.node.run("sed", "-i", '0,/^# url = /s|^# url = .*|url = "redis://redis:6379/0"|', _FILE)
         service.node.run("chargehand", "config", "check")
     with ThreadPoolExecutor(len(three)) as at_once:
         list(at_once.map(lambda service: service.node.systemctl("enable", "--now", UNIT), three))
