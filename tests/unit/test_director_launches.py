@@ -136,3 +136,14 @@ def test_ready_steps_that_found_no_room_are_queued_by_a_successor(world: World) 
     for _ in range(5):
         world.wait(LEFT_OVER)
     assert len(world.hold()) == 4
+
+
+def test_what_is_accepted_is_queued_with_it(world: World) -> None:
+    """However many wait: else workers would idle until the last of them was accepted."""
+    for number in range(1_000):
+        world.submit(f"p{number}", plan())
+    for _ in range(4):
+        world.turn(most=400)
+        accepted = len(world.states)
+        assert accepted - sum(map(len, world.queues.values())) <= 1  # one event may find just room for itself
+    assert accepted > 400

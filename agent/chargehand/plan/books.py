@@ -259,6 +259,12 @@ class Books:
         """The commit has no room for much more."""
         return self.commit.effects >= self._most or self.commit.size >= MAX_SIZE
 
+    @property
+    def busy(self) -> bool:
+        """The commit has no room for more events: what they have made ready needs some too, up to half of it."""
+        needed = min(len(self.eager), self._most // 2)
+        return self.commit.effects + needed >= self._most or self.commit.size >= MAX_SIZE
+
     def _leave_slots(self, run: PlanRun, step: int) -> None:
         slot = f"{run.id}/{step}"
         for name in self.limits.leave(slot):

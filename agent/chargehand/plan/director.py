@@ -159,7 +159,7 @@ class Director:
         `owned` are, for each due check timer's plan, the steps that workers own, read so that
         every earlier event of theirs is handled by now; `repeats` are the records of the recurring plans
         that are named; every plan that is named or `wanted` is in memory, or is not there. Corpses and
-        timers are always dealt with; events until the commit is full.
+        timers are always dealt with; events while the commit has room for them and for what they make ready.
         """
         books = self._books
         commit = books.begin(now_ms)
@@ -173,7 +173,7 @@ class Director:
                 self._ring(timer, owned or {})
         covered = 0
         for position, event in events:
-            if covered and self._books.full:  # one at least, so that timers cannot starve events
+            if covered and self._books.busy:  # one at least, so that timers cannot starve events
                 break
             if isinstance(event, Submitted):
                 if event.after and any(map(self._unloaded, event.after)):
