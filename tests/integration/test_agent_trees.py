@@ -15,7 +15,7 @@ from chargehand.linux import tree
 from chargehand.plan.life import PlanState
 from chargehand.registry import load_actions
 from support.nodes import Node, StartNode
-from support.programs import until
+from support.programs import lives, until
 
 #: A command whose own child ignores SIGTERM, and one whose child leaves the session. A stop waits for neither.
 STAY = """
@@ -30,10 +30,6 @@ name = "leave"
 argv = ["/bin/sh", "-c", "setsid sh -c 'sleep 1000 & echo $! >> {path}; wait' & sleep 1000"]
 params.path = { type = "string" }
 """
-
-
-def lives(pid: int) -> bool:
-    return bool(tree.birth(pid))
 
 
 def submit(node: Node, action: str, path: Path) -> str:

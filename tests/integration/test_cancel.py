@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import time
 from pathlib import Path
 
 import pytest
@@ -16,7 +14,7 @@ from chargehand.store.keys import Keys
 from chargehand.store.membership import Member, beat, register
 from chargehand.wire import Cancelled, Halted, Reverted, step_key
 from support.plans import submit, view_of
-from support.programs import Program, StartProgram, until
+from support.programs import Program, StartProgram, lives, until
 
 KEYS = Keys("default")
 LONG = 600_000  # ms of grace: it never comes to force
@@ -126,7 +124,7 @@ class TestHowCodeEnds:
         cancel(line, name)
         assert client.wait(name, 30) is PlanState.CANCELLED
         assert error(client, name)[1:] == ("cancelled", "cancelled: signal: killed by SIGTERM")
-        assert not _lives(int(lines(path)[0]))
+        assert not lives(int(lines(path)[0]))
 
     def test_command_that_ends_well_on_the_signal_has_succeeded(self, client: Client, place: Path, line: Line) -> None:
         path = place / "lines"
@@ -144,7 +142,7 @@ class TestHowCodeEnds:
         until("it runs", lambda: len(lines(path)) == 2)
         cancel(line, name, grace_ms=300)
         assert client.wait(name, 30) is PlanState.CANCELLED
-        assert [pid for pid in lines(path) if _lives(int(pid))] == []
+        assert [pid for pid in lines(path) if lives(int(pid))] == []
 
     def test_halted(self, client: Client, place: Path, line: Line) -> None:
         """The plan has ended at once; its code is ended too."""
@@ -318,15 +316,3 @@ def test_beat_names_what_is_stopped(line: Line) -> None:
     answer = beat(line, KEYS, "w1", member, "machine")
     assert answer.stopped == {"p/3/1": 10_000, "q/r/3/1": 0}
     assert answer.owned == {"p/3/1", "q/r/3/1", "x/3/1"}
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    for _ in range(500):  # killed, and not reaped yet
-        if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
-            return False
-        time.sleep(0.01)
-    return True

@@ -15,7 +15,7 @@ from chargehand.store.keys import Keys
 from chargehand.store.lease import report_death
 from chargehand.store.plans import PlanView
 from support.plans import view_of
-from support.programs import Program, StartProgram, until, write_config
+from support.programs import Program, StartProgram, lives, until, write_config
 from support.server import Server
 
 COMMANDS = """
@@ -218,15 +218,7 @@ class TestCommands:
         view = run(client, "linger", PlanState.PAUSED, path=str(place / "pid"))
         assert error(view) == ("timeout", "timeout after 0.4 s")
         grandchild = int((place / "pid").read_text())
-        until("its child is gone", lambda: not _lives(grandchild))
-
-
-def _lives(pid: int) -> bool:
-    try:
-        with Path(f"/proc/{pid}/stat").open() as stat:
-            return stat.read().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
+        until("its child is gone", lambda: not lives(grandchild))
 
 
 @pytest.mark.usefixtures("executor")

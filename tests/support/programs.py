@@ -12,11 +12,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
+from chargehand.linux import tree
 from chargehand.notify import Receiver
 
-__all__ = ["Program", "StartProgram", "until", "write_config"]
+__all__ = ["Program", "StartProgram", "lives", "until", "write_config"]
 
 ACTIONS = Path(__file__).parent
+
+
+def lives(pid: int) -> bool:
+    """True while there is such a process, and more of it than its exit status."""
+    return bool(tree.birth(pid))
 
 
 def until(what: str, condition: Callable[[], object], timeout: float = 30.0) -> None:
