@@ -35,6 +35,8 @@ class LosingProxy:
             self._every = every
 
     def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # ends the accept that waits; closing alone does not
         self._listener.close()
 
     def _accept(self) -> None:

@@ -17,6 +17,7 @@ class Wire:
         self._flows = threading.Event()
         self._flows.set()
         self._refuses = False
+        self._closed = False
         self._ends: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._listener = socket.create_server(("127.0.0.1", port))
@@ -39,6 +40,10 @@ class Wire:
         self._flows.set()
 
     def close(self) -> None:
+        with self._lock:
+            self._closed = True
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # ends the accept that waits; closing alone does not
         self._listener.close()
         self._close_all()
         self._flows.set()
@@ -68,6 +73,10 @@ class Wire:
             for end in (client, server):
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with self._lock:
+                if self._closed:
+                    client.close()
+                    server.close()
+                    return
                 self._ends |= {client, server}
             for source, sink in ((client, server), (server, client)):
                 threading.Thread(target=self._pass_on, args=(source, sink), daemon=True).start()
