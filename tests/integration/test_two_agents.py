@@ -175,5 +175,5 @@ def test_handover_under_load(pair: tuple[Node, Node], client: Client) -> None:
     passive.until_status("active (epoch 2)")
     view = view_of(client, name, steps=False)
     assert view.state == "running"
-    assert client.wait(name, 60) is PlanState.SUCCEEDED
+    assert client.wait(name, 180) is PlanState.SUCCEEDED
     assert active.stop() == 0
