@@ -73,7 +73,7 @@ def ends_well(executors: Executors, *plans: str) -> None:
 THREADS = {"a": 3, "b": 5, "c": 8, "d": 14}
 SHORTEST, ALPHA, LONGEST = 0.3, 1.5, 4.0  # seconds; Pareto
 COMING_IN = 12.0  # seconds that plans come in
-BEFOREHAND = 0.5  # seconds' worth of them that come at once, so that all are busy from the beginning
+BEFOREHAND = 1.5  # seconds' worth of them that come at once: all are busy, also while a busy machine holds one up
 
 
 def test_the_share_of_work_follows_capacity(place: Path, start: Start, server: Server, second: Server) -> None:
