@@ -79,7 +79,7 @@ def test_a_changed_worker_is_replaced_without_a_gap(start_node: StartNode, clien
     assert ask(node, "Reload") == {"changed": ["worker"]}
     until("both are there", lambda: len([one for one in node.describe()["children"] if one["kind"] == "worker"]) == 2)
     assert client.wait(name, 30) is PlanState.SUCCEEDED
-    until("the old one is gone", lambda: old not in pids(node).values())
+    until("the old one is gone", lambda: old not in [one["pid"] for one in node.describe()["children"]])
     log = node.log.read_text()
     ready = [match.start() for match in re.finditer("child_ready child=worker", log)]
     assert len(ready) == 2
