@@ -41,7 +41,8 @@ class Set:
 
     def __init__(self, place: Path, server: Server) -> None:
         self._place, self._server = place, server
-        self.config = write_config(place, server.url, node="node-a")
+        # All that end here are kept: what goes by count is not what is measured.
+        self.config = write_config(place, server.url, node="node-a", extra=f"[retention]\nmost = {2 * MILLION}")
         settings = load(self.config).settings
         self.client = Client(settings, load_actions(settings).actions)
         self.line: Line = server.line()
