@@ -275,7 +275,7 @@ class Reign:
         wanted, repeats = found.plans | self._director.wanted(), self._ledger.repeats(found.repeats)
         if self._careful:
             wanted.update(event.plan for _, event in events if isinstance(event, Submitted))
-        wanted.difference_update(self._director.plans)
+        wanted = {plan for plan in wanted if plan not in self._director.plans}  # not the other way: those are many
         if not wanted:
             return {}, repeats
         loaded = self._ledger.load(sorted(wanted), self._between)

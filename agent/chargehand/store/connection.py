@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import hiredis
 from redis.connection import AbstractConnection
 from redis.exceptions import (
     AskError,
@@ -120,7 +121,9 @@ class Line:
     def send(self, *commands: Command) -> None:
         """Send without waiting. Each command must be read with `read`, in this order."""
         try:
-            self._connection.send_packed_command(self._connection.pack_commands(commands), check_health=False)
+            # As one piece: redis-py's own packing looks at each argument once more, and sends in many small ones.
+            packed = b"".join([hiredis.pack_command(command) for command in commands])
+            self._connection.send_packed_command([packed], check_health=False)
         except (RedisError, OSError) as error:
             self.close()
             raise self._translate(error) from error
