@@ -48,7 +48,8 @@ class Member(Struct, omit_defaults=True):
     busy: int = 0
     queues: list[str] = []
     degraded: str = ""
-    running: list[str] = []  # step keys
+    running: list[str] = []  # step keys, those that began first ahead: the first 50
+    for_ms: list[int] = []  # each of `running`: how long it had run when this was written
     boot: str = ""  # boot id of its node: a step that reboots it has succeeded when this is another one
     format: int = 1
 
@@ -90,4 +91,10 @@ def _beat(line: Line, keys: Keys, incarnation: str, member: Member, machine: str
 
 def leave(line: Line, keys: Keys, incarnation: str) -> None:
     """For a member that owns nothing."""
-    line.batch([("HDEL", keys.members, incarnation), ("ZREM", keys.beats, incarnation)])
+    line.batch(
+        [
+            ("HDEL", keys.members, incarnation),
+            ("ZREM", keys.beats, incarnation),
+            ("UNLINK", keys.profile(incarnation)),
+        ]
+    )

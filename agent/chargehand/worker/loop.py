@@ -10,17 +10,20 @@ import time
 
 import chargehand
 from chargehand.child import Child, Ending, Request
+from chargehand.config.fingerprint import shared_values
 from chargehand.linux.boot import boot_id
 from chargehand.registry import load_actions
 from chargehand.store import lease
 from chargehand.store.connection import Dialer, Full, Refused, Unavailable
 from chargehand.store.keys import Keys
 from chargehand.store.membership import Member
+from chargehand.store.profile import Profile, Publisher
 from chargehand.worker.command import Runner
 from chargehand.worker.crew import Crew, Standing
 from chargehand.worker.finisher import Finisher
 from chargehand.worker.hand import Hand, Held
 from chargehand.worker.heart import Heart
+from chargehand.worker.portrait import code_of
 from chargehand.worker.reporter import Reporter
 from chargehand.worker.workshop import Workshop
 
@@ -30,6 +33,7 @@ log = logging.getLogger("chargehand.worker")
 
 _TELL_EVERY = 1.0  # seconds at least between two reports of the load to the agent
 _HOARD = 0.02  # seconds that a taken step may wait for a thread here; then another worker may have it
+_TOLD = 50  # running steps that a beat tells of
 _OVERDUE = 5.0  # seconds past its time-out after which a step that cannot be interrupted is reported
 
 
@@ -63,6 +67,18 @@ class Worker:
             standing=self._standing,
             finisher=self._finisher,
             member=self._member,
+            publisher=Publisher(
+                self._keys,
+                Profile(
+                    kind="worker",
+                    node=child.node,
+                    child=child.name,
+                    version=chargehand.__version__,
+                    config=shared_values(child.settings),
+                    actions=code_of(self._registry.actions, child.settings),
+                    problems=self._registry.problems,
+                ),
+            ),
         )
         self._shop = Workshop(
             dialer=dialer,
@@ -108,7 +124,9 @@ class Worker:
             return 0
 
     def _member(self) -> Member:
-        running = [held.entry.key for held in self._hand.all() if held.started is not None]
+        now = time.monotonic()
+        runs = [(held.started, held.entry.key) for held in self._hand.all() if held.started is not None]
+        runs = sorted(runs)[:_TOLD]
         return Member(
             kind="worker",
             node=self._child.node,
@@ -122,7 +140,8 @@ class Worker:
             busy=self._crew.busy,
             queues=list(self._queues),
             degraded=self._cause(),
-            running=running[:50],
+            running=[key for _, key in runs],
+            for_ms=[round((now - started) * 1000) for started, _ in runs],
             boot=boot_id(),
         )
 
