@@ -18,6 +18,7 @@ from typing import NoReturn
 
 import chargehand
 from chargehand.child import Child, Ending, Request
+from chargehand.config.fingerprint import shared_values
 from chargehand.config.quantities import parse_rate
 from chargehand.config.settings import Settings
 from chargehand.orchestrator.reign import Deposed, Forget, Newer, Reign
@@ -27,6 +28,7 @@ from chargehand.store.connection import Dialer, Full, Line, Refused, Unavailable
 from chargehand.store.keys import Keys
 from chargehand.store.lease import Held
 from chargehand.store.membership import BEAT_EVERY, Gone, Member, NodeNameTaken, beat, leave, register
+from chargehand.store.profile import Profile, Publisher
 from chargehand.store.rights import check_rights, eviction_policy
 
 __all__ = ["Orchestrator"]
@@ -66,6 +68,16 @@ class Orchestrator:
             started_ms=int(time.time() * 1000),
             version=chargehand.__version__,
             role="passive",
+        )
+        self._publisher = Publisher(
+            self._keys,
+            Profile(
+                kind="orchestrator",
+                node=child.node,
+                child=child.name,
+                version=chargehand.__version__,
+                config=shared_values(settings),
+            ),
         )
 
     # -- the whole life ---------------------------------------------------------------------------
@@ -142,24 +154,31 @@ class Orchestrator:
         self._evicts = policy and f"Redis evicts keys (maxmemory-policy {policy}), the lease first: set noeviction"
         self._child.degraded(self._evicts)
         while True:
+            sent = time.monotonic()
             try:
-                register(line, self._keys, self._child.incarnation, self._member, self._child.machine)
+                first = register(line, self._keys, self._child.incarnation, self._member, self._child.machine)
             except NodeNameTaken as taken:
                 self._child.barred(f"node name {self._child.node} in use by machine {taken}")
                 self._wait(boottime() + BEAT_EVERY)
             else:
                 self._child.barred("")
                 self._beat_at = boottime() + BEAT_EVERY
+                self._publisher.note(sent, first.now_ms)
+                self._publisher.tell(line, self._child.incarnation)
                 return
 
     def _beat(self, line: Line) -> None:
         if boottime() < self._beat_at:
             return
         self._beat_at = boottime() + BEAT_EVERY
+        sent = time.monotonic()
         try:
-            beat(line, self._keys, self._child.incarnation, self._member, self._child.machine)
+            answer = beat(line, self._keys, self._child.incarnation, self._member, self._child.machine)
         except (Gone, NodeNameTaken):
             self._register(line)
+        else:
+            self._publisher.note(sent, answer.now_ms)
+            self._publisher.tell(line, self._child.incarnation)
 
     def _role(self, role: str, *, epoch: int, since_ms: int) -> None:
         self._member.role, self._member.epoch, self._member.since_ms = role, epoch, since_ms

@@ -75,6 +75,10 @@ class Keys:
         return f"{self.prefix}node:{name}"
 
     def plan(self, plan: str) -> str:
+    def profile(self, incarnation: str) -> str:
+        """string, expires: what a member tells of itself for `doctor`, JSON."""
+        return f"{self.prefix}profile:{incarnation}"
+
         """list, immutable: the definition, who submitted it, then the parts of a large one."""
         return f"{self.prefix}plan:{plan}"
 

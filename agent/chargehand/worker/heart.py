@@ -18,6 +18,7 @@ from chargehand.child import Child
 from chargehand.store.connection import Dialer, Full, Line, Refused, Unavailable
 from chargehand.store.keys import Keys
 from chargehand.store.membership import BEAT_EVERY, Gone, Member, NodeNameTaken, beat, leave, register
+from chargehand.store.profile import Publisher
 from chargehand.store.rights import check_rights
 from chargehand.store.work import owned_entries
 from chargehand.wire import HALTED, read_key
@@ -46,6 +47,7 @@ class Heart:
         standing: Standing,
         finisher: Finisher,
         member: Callable[[], Member],
+        publisher: Publisher,
     ) -> None:
         self._child = child
         self._dialer = dialer
@@ -54,6 +56,7 @@ class Heart:
         self._standing = standing
         self._finisher = finisher
         self._member = member
+        self._publisher = publisher
         self._line: Line | None = None
         self._ears: Line | None = None
         self._now = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -137,14 +140,18 @@ class Heart:
             if not self._checked:
                 check_rights(line, self._keys)
                 self._checked = True
-            register(line, self._keys, standing.incarnation, self._member(), self._child.machine)
+            sent = time.monotonic()
+            first = register(line, self._keys, standing.incarnation, self._member(), self._child.machine)
             self.registered = True
             self._beaten = time.monotonic()
+            self._publisher.note(sent, first.now_ms)
             self.refused = ""
             standing.serve()
+            self._publisher.tell(line, standing.incarnation)
             return
         in_hand = self._hand.all()
         incarnation = standing.incarnation
+        sent = time.monotonic()
         try:
             answer = beat(line, self._keys, incarnation, self._member(), self._child.machine)
         except Gone:
@@ -152,6 +159,7 @@ class Heart:
             self.beat_now()
             return
         self._beaten = time.monotonic()
+        self._publisher.note(sent, answer.now_ms)
         self.refused = ""
         standing.serve()
         known = {held.entry.key for held in in_hand}
@@ -163,6 +171,7 @@ class Heart:
                 self._drop(held)
             elif key in answer.stopped:
                 self._cancel(held, answer.stopped[key])
+        self._publisher.tell(line, incarnation)
 
     def _drop(self, held: Held) -> None:
         """It was in hand before we asked, Redis says it is not ours, and its result is not on the way."""
