@@ -11,13 +11,14 @@ _PROGRAMS = {
     "probe-modules": "chargehand.cli.probe",  # for `config check`
     "orchestrator": "chargehand.orchestrator.main",
     "worker": "chargehand.worker.main",
+    "console": "chargehand.console.main",
 }
 
 
 def main() -> int:
     words = sys.argv[1:]
     try:
-        if words and words[0] in _PROGRAMS:
+        if words and words[0] in _PROGRAMS and words[:2] != ["console", "token"]:
             return _run_program(words[0], words[1:])
         from chargehand.cli.app import run
 

@@ -56,6 +56,10 @@ class Requests:
     def _connected(self) -> Line:
         raise NotImplementedError
 
+    def speak_for(self, who: str) -> None:
+        """Whose name stands by what is submitted and asked for from now on; at first it is this process's user."""
+        self._by = who
+
     def resume(self, plan: str) -> None:
         """Run the failed steps of a paused plan again. Raises `NotPossible`."""
         self._request(Request.RESUME, plan, [Resumed(plan, self._by)])

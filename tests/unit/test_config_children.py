@@ -189,7 +189,7 @@ def test_names_are_accepted_exactly_when_they_differ(groups: dict[str, int], pro
         worker=[WorkerSettings(name=name, processes=count) for name, count in groups.items()],
         child=[ProgramSettings(name=name, argv=["x"]) for name in sorted(programs)],
     )
-    names = ["agent", "orchestrator", "redis", *groups, *programs]
+    names = ["agent", "console", "orchestrator", "redis", *groups, *programs]
     names += [f"{name}-{index + 1}" for name, count in groups.items() for index in range(count) if count > 1]
     met = [one for one in broken_children(settings) if one.key[2:] == ("name",)]
     assert bool(met) == (len(set(names)) < len(names))

@@ -26,6 +26,7 @@ COMMANDS = {
         "chargehand.cli.programs:agent", "Supervise this node's orchestrator and workers (systemd runs it)."
     ),
     "config": Entry("chargehand.cli.config:config", "Check, show or write the configuration."),
+    "console": Entry("chargehand.cli.console:console", "Pages, REST and metrics (the agent runs it); make tokens."),
     "demo": Entry("chargehand.cli.demo:demo", "Two nodes on this machine, real work, two failovers."),
     "drain": Entry("chargehand.cli.drain:drain", "Take this node out of work: finish what runs, take nothing new."),
     "events": Entry("chargehand.cli.events:events", "Follow what this node's agent does."),

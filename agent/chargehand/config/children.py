@@ -10,11 +10,12 @@ from chargehand.config.problems import Problem, absolute, problem, shown
 from chargehand.config.quantities import format_duration, format_size
 from chargehand.config.settings import Duration, LogPattern, ProgramSettings, Settings, Size, WorkerSettings
 
-__all__ = ["broken_children", "environment_faults"]
+__all__ = ["broken_children", "environment_faults", "given_faults", "memory_faults"]
 
 #: What the agent calls its own: in the status, in `after`, in its sockets' names.
 _OURS = {
     "agent": "the agent's own name",
+    "console": "the console's name",
     "orchestrator": "the orchestrator's name",
     "redis": "the embedded server's name",
 }
@@ -37,8 +38,8 @@ _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 def broken_children(settings: Settings) -> Iterator[Problem]:
     yield from _names(settings)
     orchestrator = settings.orchestrator
-    yield from _memory("orchestrator", value=orchestrator.memory_max)
-    yield from _environment("orchestrator", env=orchestrator.env)
+    yield from memory_faults("orchestrator", value=orchestrator.memory_max)
+    yield from given_faults("orchestrator", env=orchestrator.env)
     for worker in settings.worker:
         yield from _worker(worker)
     for program in settings.child:
@@ -137,8 +138,8 @@ def _worker(worker: WorkerSettings) -> Iterator[Problem]:
         for queue in sorted({one for one in worker.queues if worker.queues.count(one) > 1}):
             yield problem(*where, "queues", found=f'"{queue}" twice', expected="each queue once")
     yield from _at_least(*where, "start_timeout", value=worker.start_timeout)
-    yield from _memory(*where, value=worker.memory_max)
-    yield from _environment(*where, env=worker.env)
+    yield from memory_faults(*where, value=worker.memory_max)
+    yield from given_faults(*where, env=worker.env)
 
 
 def _program(program: ProgramSettings) -> Iterator[Problem]:
@@ -164,8 +165,8 @@ def _program(program: ProgramSettings) -> Iterator[Problem]:
     elif program.watchdog is not None:
         yield from _at_least(*where, "watchdog", value=program.watchdog)
     yield from absolute(*where, "directory", value=program.directory)
-    yield from _memory(*where, value=program.memory_max)
-    yield from _environment(*where, env=program.env)
+    yield from memory_faults(*where, value=program.memory_max)
+    yield from given_faults(*where, env=program.env)
 
 
 def _command(program: ProgramSettings) -> Iterator[Problem]:
@@ -214,13 +215,15 @@ def _at_least(*key: str, value: Duration) -> Iterator[Problem]:
         yield problem(*key, found=format_duration(value), expected=f"at least {format_duration(_SHORTEST)}")
 
 
-def _memory(*where: str, value: Size | None) -> Iterator[Problem]:
+def memory_faults(*where: str, value: Size | None) -> Iterator[Problem]:
+    """A ceiling that nothing fits under."""
     if value is not None and value < _LEAST_MEMORY:
         expected, advice = f"at least {format_size(_LEAST_MEMORY)}", "no ceiling: leave the key out"
         yield problem(*where, "memory_max", found=format_size(value), expected=expected, advice=advice)
 
 
-def _environment(*where: str, env: Mapping[str, str]) -> Iterator[Problem]:
+def given_faults(*where: str, env: Mapping[str, str]) -> Iterator[Problem]:
+    """Names and values that a child of the agent cannot or must not be given."""
     yield from environment_faults(*where, env=env)
     for name, value in env.items():
         key = (*where, "env", name)

@@ -16,6 +16,7 @@ NAMED = ("executors", "worker", "queue", "action", "child")
 #: Where people put a password by mistake, in place of the path of its file: never repeated.
 _UNSHOWN = ("password_file", "sentinel_password_file")
 _CONNECTIONS = ("redis", "executors")
+_ENVIRONMENTS = (("orchestrator", "env"), ("console", "env"))  # those of named items have their name between
 _KINDS = {str: "a string", bool: "a boolean", int: "an integer", float: "a number", list: "a list", dict: "a table"}
 _MOST = 60  # characters of a value in a message
 
@@ -77,7 +78,7 @@ def absolute(*key: str, value: str) -> Iterator[Problem]:
 def shown(key: KeyPath, value: Any) -> str:
     """A value for a message: with its type, cut, and without what may be a secret."""
     kind = _KINDS.get(type(value), "a date or time")
-    if key[-1] in _UNSHOWN or key[2:3] == ("env",) or key[:2] == ("orchestrator", "env"):
+    if key[-1] in _UNSHOWN or key[2:3] == ("env",) or key[:2] in _ENVIRONMENTS:
         return f"{kind} (not shown)"
     if isinstance(value, list | dict):
         return kind if key[0] in _CONNECTIONS else f"{kind} of {len(value)}"

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from chargehand.config.children import broken_children, environment_faults
+from chargehand.config.console import console_faults
 from chargehand.config.parameters import parameter_faults
 from chargehand.config.privileged import privileged_faults
 from chargehand.config.problems import NAMED, KeyPath, Problem, absolute, problem, shown
@@ -58,6 +59,9 @@ _INPUTS: dict[KeyPath, tuple[KeyPath, ...]] = {
     ("action", "*", "params"): _COMMAND,
     ("action", "*", "env"): _COMMAND,
     ("action", "*", "retry"): (("action", "*", "retry"),),
+    ("console", "listen"): tuple(("console", key) for key in ("listen", "tokens_file", "proxies")),
+    **{("console", key): (("console", key), ("console", "proxies")) for key in ("user_header", "actors")},
+    ("console", "proxies"): tuple(("console", key) for key in ("proxies", "user_header", "listen")),
     ("child", "*", "watchdog"): (("child", "*", "watchdog"), ("child", "*", "ready")),
     # A child whose name or command is wrong seems not to be there; a server and an orchestrator likewise.
     ("child", "*", "after"): (
@@ -85,7 +89,8 @@ def broken_rules(settings: Settings) -> Iterator[Problem]:
         yield from _executor(executor, settings)
     yield from _orchestrator(settings)
     yield from _agent(settings.agent)
-    if not settings.worker and not settings.child and not settings.orchestrator.enabled:
+    yield from console_faults(settings.console)
+    if not (settings.worker or settings.child or settings.orchestrator.enabled or settings.console.enabled):
         yield problem("worker", found="no worker, and the orchestrator is disabled", expected="something to run")
     yield from broken_children(settings)
     yield from _actions(settings.actions)

@@ -14,6 +14,7 @@ __all__ = [
     "ActionSettings",
     "ActionsSettings",
     "AgentSettings",
+    "ConsoleSettings",
     "Duration",
     "ExecutorAddress",
     "ExecutorSettings",
@@ -236,6 +237,22 @@ class ProgramSettings(Struct, frozen=True, forbid_unknown_fields=True):
     enabled: bool = True
 
 
+class ConsoleSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """`[console]`: pages, REST and metrics; a child of its own."""
+
+    enabled: bool = False
+    listen: list[str] = field(default_factory=lambda: ["127.0.0.1:8460"])  # ADDRESS:PORT, or unix:/path
+    tokens_file: str | None = None  # of `chargehand console token`: who may read, who may act
+    proxies: list[str] = []  # that say who asks: an address, a network, or unix:USER for one on this node
+    user_header: str | None = None  # in which they say it
+    actors: list[str] = []  # of those whom a proxy names: who may act; the others read
+    session: Duration = Duration(12 * 3600)  # how long a browser is known
+    memory_max: Size | None = None  # above it, it is replaced
+    nice: Nice = 0
+    env: dict[str, str] = {}
+    limits: Limits = Limits()
+
+
 class AgentSettings(Struct, frozen=True, forbid_unknown_fields=True):
     ready_timeout: Duration = Duration(10)  # READY without Redis after this long; below TimeoutStartSec
     stop_timeout: Duration = Duration(25)  # what running steps get at a stop; below TimeoutStopSec
@@ -252,6 +269,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     executors: list[ExecutorAddress] = []
     agent: AgentSettings = AgentSettings()
     orchestrator: OrchestratorSettings = OrchestratorSettings()
+    console: ConsoleSettings = ConsoleSettings()
     worker: list[WorkerSettings] = field(default_factory=lambda: [WorkerSettings(name="worker")])
     queue: list[QueueSettings] = []
     retention: RetentionSettings = RetentionSettings()

@@ -63,6 +63,20 @@ TEMPLATE = """\
 # env = {}                       # { LANG = "C.UTF-8" }, say: added to its environment
 # limits = {}                    # as of [[worker]]
 
+# Pages, REST and metrics, in a child of its own.
+[console]
+# enabled = false
+# listen = ["127.0.0.1:8460"]    # also "unix:/run/chargehand/console.sock"; others need tokens_file or proxies
+# tokens_file = "/etc/chargehand/tokens"     # of `chargehand console token NAME --rights read|act` (default: none)
+# proxies = []                   # that say who asks: "10.0.0.5", "10.0.0.0/24"; "unix:nginx": one on this node
+# user_header = "X-Remote-User"  # in which they say it (default: none)
+# actors = []                    # of those whom a proxy names: who may act; the others read
+# session = "12h"                # how long a browser is known
+# memory_max = "512MiB"          # above it, it is replaced (default: none)
+# nice = 0
+# env = {}
+# limits = {}                    # as of [[worker]]
+
 # A group of workers. Any number of them; without one there is this one.
 # [[worker]]
 # name = "worker"

@@ -22,12 +22,17 @@ class Desk:
         self._idle: LifoQueue[Executors] = LifoQueue(_KEPT)
 
     @contextmanager
-    def executors(self) -> Iterator[Executors]:
-        """Plans of all executors that this node's configuration names. Raises what `Executors` does."""
+    def executors(self, who: str = "") -> Iterator[Executors]:
+        """Plans of all executors that this node's configuration names. Raises what `Executors` does.
+
+        `who`: whose name stands by what is asked for.
+        """
         try:
             one = self._idle.get_nowait()
         except Empty:
             one = Executors(self.settings)
+        for name in one.names:
+            one.client(name).speak_for(self.spoken(who))
         try:
             yield one
         except BaseException:
@@ -37,6 +42,10 @@ class Desk:
             one.close()
         else:
             self._idle.put(one)
+
+    def spoken(self, who: str) -> str:
+        """A person's name as plans keep it."""
+        return f"{who or 'console'} (console of {self.settings.node.name})"
 
     def close(self) -> None:
         while True:

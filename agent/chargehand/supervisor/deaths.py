@@ -40,7 +40,7 @@ class Deaths:
             able = [
                 one
                 for one in children
-                if one.launched.link is not None and one.running and one.fields.get("READY") == "1"
+                if one.spec.member and one.launched.link is not None and one.running and one.fields.get("READY") == "1"
             ]
             fresh = [one for one in able if one.incarnation not in asked]
             if not fresh:

@@ -123,7 +123,7 @@ class Launcher:
             launched.output = Output(
                 spec.name, self._outlet, lines, read=spec.last_words or spec.patterns, patterns=patterns
             )
-            lock = self._memory.expect(spec.name, Notice(incarnation, spec.kind, self._node), reported=spec.own)
+            lock = self._memory.expect(spec.name, Notice(incarnation, spec.kind, self._node), reported=spec.member)
             if lock >= 0:
                 theirs.append(lock)
             launched.group = self._group(spec, incarnation)

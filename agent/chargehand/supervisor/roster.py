@@ -25,6 +25,7 @@ __all__ = ["Do", "Move", "Present", "next_moves", "roster", "starts_after", "wan
 
 _ORCHESTRATOR_WATCHDOG = 3.0  # below the lease's ttl, so that a hung one is replaced before others take over
 _WORKER_WATCHDOG = 30.0
+_CONSOLE_WATCHDOG = 10.0
 
 
 # -- who is wanted --------------------------------------------------------------------------------
@@ -44,6 +45,8 @@ def roster(settings: Settings, server_url: str = "") -> list[Spec]:
         if group.unit:
             continue  # systemd runs it
         specs += [_worker(settings, plain, group, index) for index in range(1, group.processes + 1)]
+    if settings.console.enabled:
+        specs.append(_console(settings, plain))
     specs += [_program(program) for program in settings.child]
     return specs
 
@@ -90,6 +93,23 @@ def _worker(settings: Settings, plain: dict[str, Any], group: WorkerSettings, in
     )
 
 
+def _console(settings: Settings, plain: dict[str, Any]) -> Spec:
+    own = settings.console
+    return Spec(
+        name="console",
+        kind="console",
+        argv=own_argv("console"),
+        settings=msgspec.json.encode(plain),  # it shows and checks all of them
+        env=tuple(own.env.items()),
+        watchdog=_CONSOLE_WATCHDOG,
+        start_timeout=60.0,
+        stop_timeout=3.0,
+        memory_max=own.memory_max or 0,
+        nice=own.nice,
+        limits=_limits(own.limits),
+    )
+
+
 def _program(program: ProgramSettings) -> Spec:
     pattern = program.ready.log if isinstance(program.ready, LogPattern) else ""
     role = program.role
@@ -127,8 +147,8 @@ def _limits(limits: Limits) -> tuple[tuple[str, int], ...]:
 
 
 def wanted_while_drained(specs: Sequence[Spec]) -> list[Spec]:
-    """A drained node runs nothing of the executor; its server and the other programs go on."""
-    return [spec for spec in specs if not spec.own]
+    """A drained node runs nothing of the executor; its server, its console and the other programs go on."""
+    return [spec for spec in specs if not spec.member]
 
 
 # -- what is next ---------------------------------------------------------------------------------
@@ -252,7 +272,7 @@ def _retire(one: Present) -> Move:
 
 #: The rest stand between them: a program may be what running steps need, so it outlives them, unless it says that
 #: it comes after one of ours. The orchestrator hands on the workers' death notices.
-_RANK = {"redis": 0, "program": 1, "orchestrator": 1000, "worker": 2000}
+_RANK = {"redis": 0, "program": 1, "orchestrator": 1000, "worker": 2000, "console": 3000}
 
 
 def _ranks(specs: Sequence[Spec]) -> dict[str, int]:

@@ -14,7 +14,7 @@ class Spec(Struct, frozen=True, kw_only=True):
     """Times are seconds, sizes bytes; 0 means none."""
 
     name: str
-    kind: str  # orchestrator, worker, redis, program
+    kind: str  # orchestrator, worker, console, redis, program
     crew: str = ""  # of a worker: its group
     argv: tuple[str, ...] = ()  # of the embedded server: made at each start
     settings: bytes = b""  # JSON that one of ours is given over its link
@@ -40,12 +40,17 @@ class Spec(Struct, frozen=True, kw_only=True):
     @property
     def own(self) -> bool:
         """Ours: it has a link, gets its settings over it, and is told to drain. Others get signals."""
+        return self.member or self.kind == "console"
+
+    @property
+    def member(self) -> bool:
+        """Of the executor: Redis knows its incarnation, and it takes the death notices of others."""
         return self.kind in {"orchestrator", "worker"}
 
     @property
     def overlaps(self) -> bool:
-        """Its successor may run beside it. Two copies of any other program might fight over a port or a file."""
-        return self.own
+        """Its successor may run beside it. Two copies of anything else might fight over a port or a file."""
+        return self.member
 
     @property
     def notifies(self) -> bool:

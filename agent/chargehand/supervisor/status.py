@@ -22,7 +22,7 @@ class ChildReport(Struct, frozen=True):
     """What is known of one child."""
 
     name: str
-    kind: str  # orchestrator, worker, redis, program
+    kind: str  # orchestrator, worker, console, redis, program
     ready: bool = False
     draining: bool = False
     has_role: bool = False  # active or passive: an orchestrator, or a program whose log tells
