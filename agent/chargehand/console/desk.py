@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from queue import Empty, LifoQueue
 
 from chargehand.config.settings import Settings
+from chargehand.console.submitting import Actions
 from chargehand.executors import Executors
 
 __all__ = ["Desk"]
@@ -19,6 +20,7 @@ class Desk:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.actions = Actions(settings)
         self._idle: LifoQueue[Executors] = LifoQueue(_KEPT)
 
     @contextmanager
