@@ -28,6 +28,7 @@ COMMANDS = {
     "config": Entry("chargehand.cli.config:config", "Check, show or write the configuration."),
     "console": Entry("chargehand.cli.console:console", "Pages, REST and metrics (the agent runs it); make tokens."),
     "demo": Entry("chargehand.cli.demo:demo", "Two nodes on this machine, real work, two failovers."),
+    "doctor": Entry("chargehand.cli.doctor:doctor", "What is wrong with this set-up, and how to mend it."),
     "drain": Entry("chargehand.cli.drain:drain", "Take this node out of work: finish what runs, take nothing new."),
     "events": Entry("chargehand.cli.events:events", "Follow what this node's agent does."),
     "executors": Entry("chargehand.cli.executors:executors", "Those that plans submitted here are spread over."),
