@@ -33,8 +33,10 @@ from chargehand.store.history import Moment
 from chargehand.store.keys import Keys
 from chargehand.store.plans import PlanView
 from chargehand.store.recurring import RecurringView
+from chargehand.store.stats import Stats, Trouble
 from chargehand.store.subplans import ChildrenView
 from chargehand.store.watching import LOOK, SAID, Change
+from chargehand.why import Answer
 
 __all__ = ["AsyncClient"]
 
@@ -120,11 +122,20 @@ class AsyncClient:
     async def read(self, plan: str, *, steps: bool = True) -> PlanView | None:
         return await self._run(self._client.read, plan, steps=steps)
 
+    async def why(self, plan: str) -> Answer:
+        return await self._run(self._client.why, plan)
+
     async def output(self, plan: str, step: int = -1) -> Any:
         return await self._run(self._client.output, plan, step)
 
     async def census(self) -> Census:
         return await self._run(self._client.census)
+
+    async def stats(self) -> Stats:
+        return await self._run(self._client.stats)
+
+    async def troubles(self, most: int = 200) -> list[Trouble]:
+        return await self._run(self._client.troubles, most)
 
     async def history(self, plan: str) -> Sequence[Moment]:
         return await self._run(self._client.history, plan)

@@ -38,8 +38,10 @@ from chargehand.store.history import Moment, read_history
 from chargehand.store.keys import Keys
 from chargehand.store.plans import PlanView
 from chargehand.store.searching import Wanted
+from chargehand.store.stats import Stats, Trouble, read_stats
 from chargehand.store.submission import Prepared
 from chargehand.store.subplans import ChildrenView, read_children
+from chargehand.store.troubles import read_troubles
 from chargehand.store.watching import LOOK, SAID, Change, Follower
 from chargehand.wire import Definition
 
@@ -286,6 +288,15 @@ class Client(Requests):
     def census(self) -> Census:
         """Who is there now: members, lease, queues."""
         return self._ask(lambda line: take_census(line, self._keys, self._settings.executor.name))
+
+    def stats(self) -> Stats:
+        """What the executor does: of the last 60 minutes, its queues, its actions. Statistics, not accounting."""
+        census = self.census()
+        return self._ask(lambda line: read_stats(line, self._keys, census))
+
+    def troubles(self, most: int = 200) -> list[Trouble]:
+        """The failures of the newest `most` plans that are paused, failed or rejected, by cause, the latest first."""
+        return self._ask(lambda line: read_troubles(line, self._keys, most))
 
     def history(self, plan: str) -> Sequence[Moment]:
         """What happened to a plan, in order. Raises `NotPossible` when there is no such plan."""

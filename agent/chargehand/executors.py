@@ -26,8 +26,10 @@ from chargehand.plan.routing import home_order
 from chargehand.planner import Plan
 from chargehand.requests import NotPossible
 from chargehand.store import moving, submission
+from chargehand.store.census import Census
 from chargehand.store.connection import Unavailable
 from chargehand.store.plans import PLAN_WORDS, PlanView
+from chargehand.store.stats import Stats, Trouble
 from chargehand.store.submission import Prepared
 from chargehand.store.watching import Change
 from chargehand.whereabouts import AT_ONCE, Whereabouts, log
@@ -224,6 +226,18 @@ class Executors(Whereabouts):
         for name, client in self._clients.items():
             for view in client.export(wanted, since_ms=since_ms, until_ms=until_ms):
                 yield view if self._alone is not None else _at(view, name)
+
+    def census(self, executor: str | None = None) -> Census:
+        """As `Client.census`, of the node's own executor or another one."""
+        return self.of(executor).census()
+
+    def stats(self, executor: str | None = None) -> Stats:
+        """As `Client.stats`, of the node's own executor or another one."""
+        return self.of(executor).stats()
+
+    def troubles(self, most: int = 200, executor: str | None = None) -> list[Trouble]:
+        """As `Client.troubles`, of the node's own executor or another one."""
+        return self.of(executor).troubles(most)
 
     def recurring_at(self, name: str, executor: str | None = None) -> Client:
         """The client of the executor that has a recurring plan, or is to have it: `executor`, else by its name.

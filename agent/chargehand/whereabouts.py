@@ -41,6 +41,8 @@ class Whereabouts:
         self._tell = tell
         self._clients = {name: Client(own, actions) for name, own in executors_of(settings).items()}
         self._alone = next(iter(self._clients.values())) if not settings.executors else None
+        self._settings = settings
+        self._own = self._clients.get(settings.executor.name)
         self._lookout = Lookout(self._clients, Random())
         self._placed: dict[str, str] = {}  # plan -> executor
         self.waits: dict[str, str] = {}
@@ -56,6 +58,8 @@ class Whereabouts:
     def close(self) -> None:
         for client in self._clients.values():
             client.close()
+        if self._own is not None:
+            self._own.close()
 
     @property
     def names(self) -> list[str]:
@@ -72,6 +76,14 @@ class Whereabouts:
         if executor not in self._clients:
             raise NotPossible(f"there is no executor {executor!r} here (known: {', '.join(self.names)})")
         return self._clients[executor]
+
+    def of(self, executor: str | None = None) -> Client:
+        """As `client`; without a name that of the node's own executor, which plans need not go to."""
+        if executor is not None:
+            return self.client(executor)
+        if self._own is None:
+            self._own = Client(self._settings)
+        return self._own
 
     def at(self, plan: str) -> Client:
         """The client of the executor that has a plan: for all that `Client` can do with it. Raises `NotPossible`."""

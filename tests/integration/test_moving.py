@@ -18,9 +18,10 @@ from chargehand.planner import Plan
 from chargehand.store import lease, moving
 from chargehand.store.committing import commit_command
 from chargehand.store.connection import Line
+from chargehand.store.counting import Flow, MinuteRecord, Page, write_page
 from chargehand.store.keys import Keys
 from chargehand.store.lease import Held
-from chargehand.store.load import measure, publish, read_load
+from chargehand.store.load import measure, read_load
 from chargehand.store.membership import Member, register
 from chargehand.store.submission import Prepared, exists, prepare, submit, upload
 from chargehand.wire import Definition, Policy, Step
@@ -147,17 +148,19 @@ class TestLoad:
         line.call("RPUSH", KEYS.queue("nobody's"), "x")
         line.call("HSET", KEYS.own("w2"), "p/1/1", "x")
         submitted(line, some_plan())
-        found = measure(line, KEYS, share=7)
+        found, held = measure(line, KEYS, share=7, also=["hosts", "nobody's"])
+        assert held == {"@a": 0, "default": 1, "hosts": 3, "nobody's": 1}
         assert (found.backlog, found.busy, found.threads, found.share) == (5, 1, 8, 7)
         assert found.queues == ["@a", "default", "hosts"]
 
     def test_it_is_dated_by_redis_and_only_the_holder_writes_it(self, line: Line) -> None:
-        load = measure(line, KEYS, share=0)
-        publish(line, KEYS, "1:somebody", load)
+        load = measure(line, KEYS, share=0).load
+        page = Page(0, MinuteRecord(), {}, Flow())
+        write_page(line, KEYS, "1:somebody", load, page)
         assert read_load(line, KEYS) is None
         held = lease.acquire(line, KEYS, incarnation="leader", node="node-a", ttl=5, seen=0)
         assert isinstance(held, Held)
-        publish(line, KEYS, held.token, load)
+        write_page(line, KEYS, held.token, load, page)
         found = read_load(line, KEYS)
         assert found is not None
         assert found.load == load

@@ -14,6 +14,8 @@ from typing import Any
 from chargehand.config.settings import RetentionSettings
 from chargehand.orchestrator.health import Hearing
 from chargehand.orchestrator.load import Load
+from chargehand.orchestrator.publishing import Publisher
+from chargehand.orchestrator.tally import Tally
 from chargehand.plan.commit import Commit, Corpse
 from chargehand.plan.director import Director, named
 from chargehand.plan.life import PlanState
@@ -26,7 +28,7 @@ from chargehand.store.connection import Full, Line, Unavailable, boottime
 from chargehand.store.keys import Keys
 from chargehand.store.lease import Held
 from chargehand.store.ledger import BATCH, PURGE, Ledger, Owned
-from chargehand.store.load import PUBLISH_EVERY, measure, publish
+from chargehand.store.load import PUBLISH_EVERY
 from chargehand.store.membership import BEAT_EVERY, SILENT_MS
 from chargehand.store.scripts import RENEW
 from chargehand.wire import FORMAT, Died, Event, Finished, Submitted
@@ -92,6 +94,8 @@ class Reign:
         self._purge_at = 0.0
         self._publish_at = 0.0
         self.load = Load(boottime())
+        self._tally = Tally(boottime())
+        self._publisher = Publisher(line, keys, held.token, self._tally)
         self.behind_ms = 0  # how long the oldest event had waited when it was read, at most since it was told last
         self._ttl = ttl
         self._renew_every = renew_every
@@ -168,14 +172,13 @@ class Reign:
             log.debug("purged %d plans", len(gone))
 
     def _publish(self) -> None:
-        """Tell clients that choose among executors how busy this one is."""
+        """Tell clients that choose among executors how busy this one is, and everybody what was counted."""
         now = boottime()
         if now < self._publish_at:
             return
         self._publish_at = now + PUBLISH_EVERY
-        load = measure(self._line, self._keys, share=self.load.percent or 0)
         try:
-            publish(self._line, self._keys, self._held.token, load)
+            self._publisher.publish(now, self._hearing.redis_ms(now), busy=self.load.percent or 0)
         except Full:  # it gets nothing new then, which is right: what is there drains
             full = True
         else:
@@ -210,9 +213,9 @@ class Reign:
         self._backlog.extend(events)
         self._caught_up = self._caught_up or len(events) < BATCH
         if events:
-            self.behind_ms = max(
-                self.behind_ms, self._hearing.redis_ms(boottime()) - int(events[0][0].partition("-")[0])
-            )
+            behind_ms = self._hearing.redis_ms(boottime()) - int(events[0][0].partition("-")[0])
+            self.behind_ms = max(self.behind_ms, behind_ms)
+            self._tally.waited(behind_ms)
 
     def _read(self) -> None:
         """Ask for the next events. The answer comes when there are some, or late: nothing waits for that."""
@@ -335,6 +338,7 @@ class Reign:
             raise Forget(str(full)) from full
         self._miss(self._line.missing())
         self._judge(answer)
+        self._tally.add(commit)
         self._seq += 1
         self._extend(before)
         self._hearing.heard(boottime(), answer[1])

@@ -50,14 +50,18 @@ class Attempts:
             if event.suspended is not None:
                 self._suspend(run, event.step, event.suspended)
             elif run.state[0] == _CANCELLING and told_to_cancel(run, event.step):
+                self._books.count_attempt(run, event.step, "left")
                 self._books.move_step(run, event.step, StepEvent.CANCELLED)
-            elif self._books.move_step(run, event.step, StepEvent.SUCCEEDED) and run.state[event.step + 1] == _REVERTED:
-                self._ending.undone(run, event.step)
+            elif self._books.move_step(run, event.step, StepEvent.SUCCEEDED):
+                self._books.count_attempt(run, event.step, "done")
+                if run.state[event.step + 1] == _REVERTED:
+                    self._ending.undone(run, event.step)
             return
         policy = self._books.policy(run, event.step)
         record = run.kept(event.step)
         failures = record.failures + 1
         kept = msgspec.structs.replace(record, failures=failures, error=encode(event.failure).decode())
+        self._books.count_attempt(run, event.step, "left" if event.failure.kind == "cancelled" else "failed")
         self._books.history(run, "failed", event.step, event.attempt, event.failure)
         undoing = run.state[event.step + 1] == StepState.UNDOING
         if run.plan_state in _ENDING and not undoing:
@@ -87,6 +91,7 @@ class Attempts:
             # Of one generation there may be more than this attempt knows of: an earlier one has started them.
             more.total, more.end = max(more.total, how.children), max(more.end, how.end or how.children)
         run.note(step, msgspec.structs.replace(record, more=more))
+        self._books.count_attempt(run, step, "left")
         self._books.history(run, "suspended", step, record.attempt)
         if run.plan_state in _ENDING:
             self._ending.cancel_suspended(run, step, told=told)
@@ -149,6 +154,7 @@ class Attempts:
             message = f"its worker died {losses} times"
         elif run.plan_state is not PlanState.RUNNING and not undoing:
             message = f"its worker {corpse.incarnation} died while the plan came to its end"
+        self._books.count_attempt(run, step, "left" if policy.reboots and not undoing else "lost")
         self._books.history(run, "lost", step, record.attempt, corpse.incarnation)
         if message is not None:
             error = encode(Failure(kind="lost", message=message, worker=corpse.incarnation)).decode()

@@ -243,6 +243,13 @@ class Books:
         where = self.commit.returned if first else self.commit.pushed
         self.commit.push(self.commit.alone if losses >= ALONE_AFTER else where, queue, entry)
 
+    def count_attempt(self, run: PlanRun, step: int, how: str) -> None:
+        """An attempt has ended; `how`: a word of RAN."""
+        definition = run.steps[step]
+        policy = run.policies[definition.policy]
+        queue = policy.queue if definition.node is None else f"@{definition.node}"
+        self.commit.ran.append((policy.action, queue, how))
+
     def wake(self, run: PlanRun, step: int, name: str, data: Raw) -> None:
         """A suspended step goes on: the same action, the next attempt, and why."""
         if not self.move_step(run, step, StepEvent.WOKEN):

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-__all__ = ["Commit", "Corpse", "Launch", "Move", "Purge", "StateWrite"]
+__all__ = ["RAN", "Commit", "Corpse", "Launch", "Move", "Purge", "StateWrite"]
+
+#: What becomes of an attempt. Who is suspended, cancelled, or reboots its node has left: that is neither well nor ill.
+RAN = ("done", "failed", "lost", "left")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,9 @@ class Commit:
     rates: dict[str, float] = field(default_factory=dict)  # limit -> ms from which on the next step conforms
     history: dict[str, list[bytes]] = field(default_factory=dict)  # plan -> JSON arrays
     repeats: dict[str, bytes | None] = field(default_factory=dict)  # recurring plan -> its record; None: removed
+    # To be counted, not written:
+    ran: list[tuple[str, str, str]] = field(default_factory=list)  # attempts that ended: action, queue, a word of RAN
+    closed: list[tuple[str, str, int]] = field(default_factory=list)  # plans that have ended: plan, label, when (ms)
     effects: int = 0
     size: int = 0  # bytes
 

@@ -269,6 +269,7 @@ class Director:
 
     def _close(self, run: PlanRun) -> None:
         """It has ended: whoever waits for that, or for what it held, is told."""
+        self._books.commit.closed.append((run.id, run.definition.label, self._books.now))
         self._part(run.id, run.plan_state, run.definition.parent, run.rest.followers if run.rest is not None else ())
         if run.rest is not None and run.rest.marked and not run.rest.orphaned:  # none of its entries is left anywhere
             self._books.commit.stopped[run.id] = None

@@ -18,7 +18,10 @@ class Keys:
     timers    sorted set: timer -> due, ms of Redis' TIME
     members   hash: incarnation -> who it is and how busy, JSON
     beats     sorted set: incarnation -> its last heartbeat, ms of Redis' TIME
-    load      hash: `record`, how busy the executor is, JSON; `at`, ms of Redis' TIME: about once a second
+    load      hash: `record`, how busy the executor is, JSON; `at`, ms of Redis' TIME: about once a second; `flow`,
+              what went into and out of its queues in the last minute, JSON
+    minutes   hash: a minute's beginning, ms of Redis' TIME -> what was done in it, JSON (the last 24 hours)
+    actions   hash: action -> how its attempts ended, JSON (the 1,000 busiest or so)
     mark      string, expires: written so that replicas can be asked whether they have it, and all before it
     strange   list: events that this version cannot read, kept for people (the last 1,000)
     stopped   hash: plan that is being ended -> how long what runs of it may go on, ms; its queued steps are dropped.
@@ -43,6 +46,8 @@ class Keys:
         self.members = p + "members"
         self.beats = p + "beats"
         self.load = p + "load"
+        self.minutes = p + "minutes"
+        self.actions = p + "actions"
         self.mark = p + "mark"
         self.strange = p + "strange"
         self.stopped = p + "stopped"
@@ -70,15 +75,15 @@ class Keys:
         """hash: step key -> entry, what a worker has taken and not finished."""
         return f"{self.prefix}own:{incarnation}"
 
+    def profile(self, incarnation: str) -> str:
+        """string, expires: what a member tells of itself for `doctor`, JSON."""
+        return f"{self.prefix}profile:{incarnation}"
+
     def node(self, name: str) -> str:
         """string, expires: the machine id that the node name belongs to."""
         return f"{self.prefix}node:{name}"
 
     def plan(self, plan: str) -> str:
-    def profile(self, incarnation: str) -> str:
-        """string, expires: what a member tells of itself for `doctor`, JSON."""
-        return f"{self.prefix}profile:{incarnation}"
-
         """list, immutable: the definition, who submitted it, then the parts of a large one."""
         return f"{self.prefix}plan:{plan}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import msgspec
@@ -10,10 +11,8 @@ from chargehand.plan.routing import Load
 from chargehand.store.connection import Line
 from chargehand.store.keys import Keys
 from chargehand.store.membership import Member
-from chargehand.store.scripts import LOAD
-from chargehand.wire import encode
 
-__all__ = ["PUBLISH_EVERY", "Published", "measure", "publish", "read_load"]
+__all__ = ["PUBLISH_EVERY", "Measured", "Published", "measure", "read_load"]
 
 PUBLISH_EVERY = 1.0  # seconds
 
@@ -27,8 +26,14 @@ class Published(NamedTuple):
     now_ms: int  # when it was read, Redis' TIME
 
 
-def measure(line: Line, keys: Keys, *, share: int) -> Load:
-    """The load now. `share`: percent of its time that the orchestrator is busy."""
+class Measured(NamedTuple):
+    load: Load
+    held: dict[str, int]  # queue -> steps that wait on it
+
+
+def measure(line: Line, keys: Keys, *, share: int, also: Iterable[str] = ()) -> Measured:
+    """The load now. `share`: percent of its time that the orchestrator is busy. `also`: queues that perhaps nobody
+    serves; what waits there is told, and is no load."""
     members = line.call("HGETALL", keys.members)
     workers: list[str] = []
     queues: set[str] = set()
@@ -39,22 +44,19 @@ def measure(line: Line, keys: Keys, *, share: int) -> Load:
             workers.append(incarnation.decode())
             queues.update(member.queues)
             threads += member.threads
-    names = sorted(queues)
+    served = sorted(queues)
+    names = served + [queue for queue in also if queue not in queues]
     inbox, *counts = line.batch(
         [
             ("XLEN", keys.inbox),
-            *(("LLEN", keys.queue(queue)) for queue in names),
-            *(("LLEN", keys.alone(queue)) for queue in names),
+            *(("LLEN", key) for queue in names for key in (keys.queue(queue), keys.alone(queue))),
             *(("HLEN", keys.own(worker)) for worker in workers),
         ]
     )
     queued, owned = counts[: 2 * len(names)], counts[2 * len(names) :]
-    return Load(inbox + sum(queued), sum(owned), threads, share, names)
-
-
-def publish(line: Line, keys: Keys, token: str, load: Load) -> None:
-    """Write it under the holder's token; without effect when that is another's by now."""
-    line.call(*LOAD([keys.fence, keys.load], token, encode(load)))
+    held = {queue: sum(pair) for queue, pair in zip(names, zip(queued[::2], queued[1::2], strict=True), strict=True)}
+    backlog = inbox + sum(held[queue] for queue in served)
+    return Measured(Load(backlog, sum(owned), threads, share, served), held)
 
 
 def read_load(line: Line, keys: Keys) -> Published | None:

@@ -13,7 +13,7 @@ from chargehand.store.connection import Line
 from chargehand.store.keys import Keys
 from chargehand.store.plans import PLAN_WORDS, PlanView, is_child, read_heads
 
-__all__ = ["Wanted", "in_state", "search"]
+__all__ = ["Wanted", "in_state", "newest_in", "search"]
 
 T = TypeVar("T")
 
@@ -120,6 +120,12 @@ def in_state(line: Line, keys: Keys, state: PlanState, since_ms: int, until_ms: 
     """
     for plan, _ in _walk(line, keys.index(chr(state)), since_ms, until_ms, oldest_first=True):
         yield plan.decode()
+
+
+def newest_in(line: Line, keys: Keys, state: PlanState) -> Iterator[tuple[str, int]]:
+    """Plans in this state, and since when (ms of Redis' TIME), the newest first."""
+    for plan, since in _walk(line, keys.index(chr(state)), 0, None):
+        yield plan.decode(), int(since)
 
 
 def _walk(
