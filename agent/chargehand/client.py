@@ -25,13 +25,14 @@ from itertools import islice
 from types import TracebackType
 from typing import Any, TypeVar
 
+from chargehand import why
 from chargehand.actions import Action
 from chargehand.config.settings import Settings
 from chargehand.plan.life import ENDED, PlanState
 from chargehand.planner import Plan
 from chargehand.requests import NotPossible, Requests, no_plan
+from chargehand.store import evidence, searching, submission
 from chargehand.store import plans as reading
-from chargehand.store import searching, submission
 from chargehand.store.census import Census, take_census
 from chargehand.store.connection import Dialer, Full, Line, Unavailable, Unconfirmed
 from chargehand.store.history import Moment, read_history
@@ -43,6 +44,7 @@ from chargehand.store.submission import Prepared
 from chargehand.store.subplans import ChildrenView, read_children
 from chargehand.store.troubles import read_troubles
 from chargehand.store.watching import LOOK, SAID, Change, Follower
+from chargehand.why import Answer
 from chargehand.wire import Definition
 
 __all__ = ["LOOK_EVERY", "Client", "NotPossible", "SubmitRefused", "WaitTimeout", "plan_id", "time_left"]
@@ -51,6 +53,8 @@ T = TypeVar("T")
 
 LOOK_EVERY = 5.0  # seconds: one who waits looks at the plan's state so often, whatever is heard
 
+_BEGINNINGS = 11  # plans that are told of when several begin as somebody wrote
+_ENDED_WORDS = frozenset(reading.PLAN_WORDS[state] for state in ENDED)
 _PERSIST = 30.0  # seconds that a submission is tried again while Redis is away
 _REMEMBER = 1_000  # plans
 
@@ -236,8 +240,42 @@ class Client(Requests):
         return self._ask(lambda line: read_children(line, self._keys, plan, step, state=state, first=first, most=most))
 
     def read(self, plan: str, *, steps: bool = True) -> PlanView | None:
-        """All about a plan; None when there is none of that id."""
-        return self._ask(lambda line: reading.read_plan(line, self._keys, plan, steps=steps))
+        """All about a plan; None when there is none of that id. With its steps it says what holds it up."""
+        view = self._ask(lambda line: reading.read_plan(line, self._keys, plan, steps=steps))
+        if view is not None and steps and view.state not in _ENDED_WORDS:
+            found = self._ask(lambda line: evidence.gather(line, self._keys, view, far=0))
+            view.waits = why.reasons(found) if found is not None else []
+        return view
+
+    def why(self, plan: str) -> Answer:
+        """Where a plan stands and why it does not go on. `plan`: its id, or the beginning of one that no other has.
+
+        It never raises `Unavailable`: the answer then says that Redis cannot be reached.
+        """
+        try:
+            return self._ask(lambda line: self._why(line, plan))
+        except Unavailable as error:
+            return why.unreachable(plan, str(error))
+
+    def _why(self, line: Line, plan: str) -> Answer:
+        settings = self._settings
+        view = reading.read_plan(line, self._keys, plan, results=False)
+        if view is None:
+            elsewhere = evidence.look_elsewhere(line, self._keys, plan)
+            answer = why.nowhere(plan, elsewhere, settings.executor.name)
+            if answer.causes[0].kind != "no-plan":
+                return answer
+            found = evidence.beginning(line, self._keys, plan, _BEGINNINGS)
+            if len(found) != 1:
+                return why.several(plan, found) if found else answer
+            view = reading.read_plan(line, self._keys, found[0], results=False)
+            if view is None:
+                return answer
+        units = [
+            (f"chargehand-worker@{group.name}.service", list(group.queues)) for group in settings.worker if group.unit
+        ]
+        seen = evidence.gather(line, self._keys, view, min_replicas=settings.redis.min_replicas, units=units)
+        return why.explain(seen) if seen is not None else self._why(line, plan)
 
     def search(
         self,

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from chargehand import why
 from chargehand.actions import Action
 from chargehand.client import Client, SubmitRefused, WaitTimeout, plan_id, time_left
 from chargehand.config.settings import Settings
@@ -33,6 +34,7 @@ from chargehand.store.stats import Stats, Trouble
 from chargehand.store.submission import Prepared
 from chargehand.store.watching import Change
 from chargehand.whereabouts import AT_ONCE, Whereabouts, log
+from chargehand.why import Answer
 
 __all__ = ["Executors"]
 
@@ -182,6 +184,22 @@ class Executors(Whereabouts):
             self._placed.pop(plan, None)
             return self.read(plan, steps=steps)
         return _at(view, name) if view is not None else None
+
+    def why(self, plan: str) -> Answer:
+        """As `Client.why`, wherever the plan is. It never raises `Unavailable`."""
+        if self._alone is not None:
+            return self._alone.why(plan)
+        name = self.where(plan)
+        if name is not None:
+            answer = self._clients[name].why(plan)
+            answer.executor = name
+            return answer
+        if plan in self.waits or self._lookout.away:
+            return why.unreachable(plan, self.waits.get(plan, f"it {self._unknown()}"))
+        answers = [(name, client.why(plan)) for name, client in self._clients.items()]  # a beginning, or nothing
+        for name, answer in answers:
+            answer.executor = name
+        return next((answer for _, answer in answers if answer.causes[0].kind != "no-plan"), answers[0][1])
 
     def search(
         self,

@@ -21,7 +21,7 @@ argv = ["/bin/sh", "-c", "touch {path}.begun; until [ -e {path} ]; do sleep 0.02
 params.path = { type = "string" }
 limit = 1
 """
-NO_ROOM = "for room under the limit of action 'waits_for'"
+NO_ROOM = "step 0 waits for room under the limit of action 'waits_for'"
 
 
 def test_nobody_is_active(client: Client) -> None:
@@ -29,7 +29,7 @@ def test_nobody_is_active(client: Client) -> None:
     plan.add("nothing")
     view = view_of(client, client.submit(plan))
     assert view.state == "submitted"
-    assert view.waits == ["the orchestrator has not looked at it yet: is one active? (chargehand status)"]
+    assert view.waits == ["no orchestrator is active, so nothing is decided"]
 
 
 def test_room_under_a_limit(start_program: StartProgram, place: Path, server: Server) -> None:
@@ -47,7 +47,7 @@ def test_room_under_a_limit(start_program: StartProgram, place: Path, server: Se
         until("the first runs", (place / "a.begun").exists)
         until(
             "the second waits",
-            lambda: view_of(client, names[1]).waits == ["for room under the limit of action 'waits_for'"],
+            lambda: view_of(client, names[1]).waits == [NO_ROOM],
         )
         assert view_of(client, names[0]).waits == []
         first.kill()
@@ -76,10 +76,10 @@ def test_what_steps_wait_for(running: Program, client: Client, place: Path) -> N
     until("all wait", lambda: view_of(client, name).counts == counts)
     until("one sub-plan has ended", lambda: (view_of(client, name).steps[6].children or ChildCounts(0, 0, 0)).succeeded)
     waits = view_of(client, name).waits
-    assert waits[:2] == ["steps 0, 1 for node 'node-z': it is away", "step 2 for a worker: none serves 'urgent'"]
-    assert waits[2] == "step 3 for an event (chargehand plan event)"
-    assert waits[3].startswith("step 4 for an event, or until 20")
-    assert waits[4].startswith("step 5 for the next attempt, at 20")
+    assert waits[:2] == ["steps 0, 1 wait for node 'node-z': it is away", "step 2 waits for a worker: none serves 'urgent'"]
+    assert waits[2] == "step 3 waits for an event (chargehand plan event)"
+    assert waits[3].startswith("step 4 waits for an event, or until 20")
+    assert waits[4].startswith("step 5 waits for the next attempt, at 20")
     client.halt(name)
     until("it is halted", lambda: view_of(client, name).state == "halted")
     assert view_of(client, name).waits == []
@@ -101,7 +101,10 @@ def test_somebody_is_to_decide(running: Program, client: Client) -> None:
     plan.add("fails_until", path="/nowhere")
     name = client.submit(plan)
     assert client.wait(name, 30) is PlanState.PAUSED
-    assert view_of(client, name).waits == ["for somebody: chargehand plan resume, retry, skip, revert or cancel"]
+    assert view_of(client, name).waits == [
+        "it is paused: step 0 (fails_until) failed, and somebody is to decide "
+        "(FileNotFoundError: /nowhere is not there yet)"
+    ]
 
 
 def test_progress_of_steps_and_plan(running: Program, client: Client, place: Path) -> None:

@@ -95,7 +95,7 @@ def test_singleton(
     orchestrators.kill_active()
     assert states(client, *plans) == ["running", "waiting", "waiting", "waiting"]
     waits = [view_of(client, plan).waits for plan in plans]
-    held = f"for the lock 'action single', held by plan {plans[0]}"
+    held = f"it waits for the lock 'action single', held by plan {plans[0]}"
     assert waits == [[], [held], [f"{held}; 1 before it"], [f"{held}; 2 before it"]]
     open_gates(place, "a")
     log.until_started(2)
@@ -238,12 +238,12 @@ def test_chaining(
     accepted(client, last)
     log.until_started(1)
     orchestrators.kill_active()
-    assert view_of(client, second).waits == [f"for plan {first} to end"]
-    assert view_of(client, last).waits == [f"for plans {first}, {second}, {third} to end"]
+    assert view_of(client, second).waits == [f"it waits for plan {first} to end"]
+    assert view_of(client, last).waits == [f"it waits for plans {first}, {second}, {third} to end"]
     open_gates(place, "a")
     log.until_started(2)
     orchestrators.kill_active()
-    assert view_of(client, last).waits == [f"for plans {second}, {third} to end"]
+    assert view_of(client, last).waits == [f"it waits for plans {second}, {third} to end"]
     open_gates(place, *"bcd")
     succeed(client, first, second, third, last)
     assert log.words == ["+a", "-a", "+b", "-b", "+c", "-c", "+d", "-d"]
@@ -292,7 +292,7 @@ def test_limit_of_an_action(
         other.add("nothing")
         succeed(client, client.submit(other))
         assert len(log.started) == 3, "the successor has queued what it can, and knows who is there"
-    assert view_of(client, plans[-1]).waits == ["for room under the limit of action 'three_at_once'"]
+    assert view_of(client, plans[-1]).waits == ["step 0 waits for room under the limit of action 'three_at_once'"]
     open_gates(place, "many", *(f"s{number}" for number in range(10)))
     log.until_started(8)
     orchestrators.kill_active()

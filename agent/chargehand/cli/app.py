@@ -43,6 +43,7 @@ COMMANDS = {
     "step-down": Entry("chargehand.cli.drain:step_down", "Hand the lease over to another node."),
     "submit": Entry("chargehand.cli.submit:submit", "Submit an action as an execution plan."),
     "undrain": Entry("chargehand.cli.drain:undrain", "Take a drain back: this node works again."),
+    "why": Entry("chargehand.cli.why:why", "Where a plan stands, and why it does not go on."),
     "worker": Entry("chargehand.cli.programs:worker", "Run steps (the agent runs it)."),
 }
 

@@ -101,12 +101,13 @@ class Locks:
         line = self._lines.get(name)
         return line is not None and plan in line.holders
 
-    def ahead_of(self, plan: str, name: str) -> tuple[list[str], int]:
-        """Who holds a lock that a plan waits for, and how many wait for it before; nobody when it does not."""
+    def ahead_of(self, plan: str, name: str) -> tuple[list[str], list[str]]:
+        """Who holds a lock that a plan waits for, and who waits for it before; nobody when it does not."""
         line = self._lines.get(name)
         if line is None or plan not in line.waiting:
-            return [], 0
-        return list(line.holders), list(line.waiting).index(plan)
+            return [], []
+        waiting = list(line.waiting)
+        return list(line.holders), waiting[: waiting.index(plan)]
 
     def free(self, locks: Iterable[Lock]) -> bool:
         """True when a plan that asked now would hold all of these at once."""

@@ -15,7 +15,6 @@ from chargehand.plan.run import StepRecord
 from chargehand.store.connection import Command, Line
 from chargehand.store.keys import Keys
 from chargehand.store.submission import Meta
-from chargehand.store.waits import IDLE, Idle, read_waits, step_waits
 from chargehand.wire import Definition, Failure, Policy, Result, Step
 
 __all__ = [
@@ -95,7 +94,7 @@ class PlanView(Struct, omit_defaults=True):
     after: list[str] = []  # plans that it starts after
     parent: tuple[str, int] | None = None  # the plan and step that started it
     progress: float = 0.0  # 0 to 1: steps that are done with, and what those that run say
-    waits: list[str] = []  # what holds it up, in words; known when its steps are
+    waits: list[str] = []  # what holds it up, in words (see `chargehand.why`); a client puts it in
     executor: str = ""  # of several
 
 
@@ -125,17 +124,17 @@ def read_heads(line: Line, keys: Keys, plans: Sequence[str]) -> list[PlanView]:
     return views
 
 
-def read_plan(line: Line, keys: Keys, plan: str, *, steps: bool = True) -> PlanView | None:
-    """The whole of a plan; None when there is none of that id."""
+def read_plan(line: Line, keys: Keys, plan: str, *, steps: bool = True, results: bool = True) -> PlanView | None:
+    """The whole of a plan; None when there is none of that id. `results`: with what its steps have left."""
     if not steps:
         found = read_heads(line, keys, [plan])
         return found[0] if found else None
-    head, states, error, records, outputs, said = line.batch(
+    head, states, error, records, said, *outputs = line.batch(
         [
             *_head_commands(keys, plan),
             ("HGETALL", keys.records(plan)),
-            ("HGETALL", keys.outputs(plan)),
             ("HGETALL", keys.progress(plan)),
+            *([("HGETALL", keys.outputs(plan))] if results else []),
         ]
     )
     if not head:
@@ -145,21 +144,13 @@ def read_plan(line: Line, keys: Keys, plan: str, *, steps: bool = True) -> PlanV
     all_steps = list(definition.steps)
     for part in range(definition.parts):
         all_steps += msgspec.json.decode(line.call("LINDEX", keys.plan(plan), 2 + part), type=list[Step])
-    reader = _Steps(definition.policies, states or b"", records, outputs, said, _owned(line, keys, plan))
+    reader = _Steps(
+        definition.policies, states or b"", records, outputs[0] if outputs else [], said, _owned(line, keys, plan)
+    )
     view.steps = [reader.view(index, step) for index, step in enumerate(all_steps)]
     begun = [step.progress.fraction for step in view.steps if step.progress and step.state in {"running", "suspended"}]
     view.progress = _share_done(view, sum(begun))
-    view.waits = read_waits(line, keys, plan, definition, PlanState(states[0]) if states else None)
-    idle = [_idle(step) for step in view.steps if step.state in IDLE]
-    if idle:
-        view.waits += step_waits(line, keys, plan, idle)
     return view
-
-
-def _idle(step: StepView) -> Idle:
-    counts = step.children
-    left = counts.total - counts.succeeded - counts.failed if counts is not None else 0
-    return Idle(step.index, step.state, step.queue, step.attempt, left)
 
 
 def _head_commands(keys: Keys, plan: str) -> list[Command]:

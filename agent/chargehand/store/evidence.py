@@ -1,0 +1,444 @@
+"""All that there is to be known of one plan's standing still: who owns it, what is before it, who is there to serve it.
+
+Read in the order in which things move (queues, then owners, then states), so that a step which is in neither of the
+first two has ended: its outcome waits in the inbox. Nothing here costs the server more than the plan's own size, or
+a bounded look at a queue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import NamedTuple
+
+import msgspec
+
+from chargehand.plan.life import PlanState, StepState
+from chargehand.plan.locks import Locks, read_member
+from chargehand.plan.run import PlanRecord
+from chargehand.plan.timers import limit_timer, retry_timer, wake_timer
+from chargehand.store.census import Census, take_census
+from chargehand.store.connection import Command, Line, Refused
+from chargehand.store.keys import Keys
+from chargehand.store.load import read_load
+from chargehand.store.plans import PlanView, StepView, read_heads
+from chargehand.store.recurring import RecurringView, read_recurring
+from chargehand.store.subplans import read_children
+from chargehand.store.watching import Follower
+from chargehand.wire import Definition, read_entry
+
+__all__ = [
+    "FAR",
+    "LOOKED_AT",
+    "NAMED",
+    "Evidence",
+    "LimitWait",
+    "LockWait",
+    "Nowhere",
+    "Other",
+    "Owner",
+    "Place",
+    "beginning",
+    "gather",
+    "look_elsewhere",
+]
+
+FAR = 10_000  # entries of a queue that are looked at, from its front
+LOOKED_AT = 100  # steps of a plan whose timers, owners and results are looked at
+NAMED = 5  # plans told by their names
+
+_PAGE = 1_000  # members of a set, entries of a queue read at once
+_MOST_BYTES = 16 * 1024 * 1024  # of the entries of one queue: their inputs stand there too
+_SPOKEN = 50  # what was said last
+_FEW_CHILDREN = 1_000  # sub-plans of a step that are looked through for those under way
+_STANDS = bytes([StepState.STANDING])
+_STAND = frozenset({_STANDS, bytes([StepState.UNDOING])})
+_SEARCHED = 20_000  # plans whose ids are compared with a beginning
+
+
+class Other(NamedTuple):
+    """Another plan that this one has to do with."""
+
+    plan: str
+    state: str  # "" when it is gone
+    label: str = ""
+    since_ms: int = 0
+
+
+class LockWait(NamedTuple):
+    """A lock that the plan waits for."""
+
+    name: str
+    holders: list[Other]  # the first few
+    held_by: int  # how many hold it
+    before: list[str]  # plans that asked before
+
+
+class LimitWait(NamedTuple):
+    """A limit under which steps of the plan wait for room."""
+
+    name: str  # `action:NAME` or `queue:NAME`
+    standing: list[str]  # `PLAN/STEP` that have the room
+    opens_ms: int = 0  # when a rate lets the next step begin; 0: its room is taken
+
+
+class Owner(NamedTuple):
+    """A worker that has taken a step."""
+
+    incarnation: str
+    node: str
+    child: str
+    beat_age: float  # seconds
+    silent: bool
+    attempt: int
+    for_ms: int | None = None  # how long the step has run; None: it was taken since the worker's last heartbeat
+    timeout_ms: int = 0
+    degraded: str = ""
+
+
+class Place(NamedTuple):
+    """Where a step stands on its queue."""
+
+    before: int  # steps that come first
+    alone: bool  # among those that run with nothing beside them
+
+
+class Evidence(NamedTuple):
+    """Of a plan that exists. All ages are of Redis' TIME."""
+
+    view: PlanView
+    definition: Definition
+    census: Census
+    inbox_age: float = 0.0  # seconds that the oldest event has waited; 0: there is none
+    load_age: float | None = None  # seconds since the active orchestrator said that it works; None: none ever did
+    full: bool = False  # Redis has no memory left
+    replicas: int | None = None  # that Redis has; None: none are asked for
+    min_replicas: int = 0
+    awaits: Sequence[Other] = ()  # plans that it starts after
+    awaited: int = 0  # how many
+    locks: Sequence[LockWait] = ()
+    limits: Sequence[LimitWait] = ()
+    owners: dict[int, Owner] = {}  # step -> who has taken it
+    places: dict[int, Place] = {}  # step -> where it stands
+    looked: dict[str, int] = {}  # queue -> entries that were looked at
+    whole: frozenset[str] = frozenset()  # queues that were looked through to their end
+    unseen: frozenset[int] = frozenset()  # steps whose result is written and that stand as if it were not
+    moved: frozenset[int] = frozenset()  # steps that stood when the plan was read, and have gone on since
+    due: dict[int, int] = {}  # step -> ms when its timer rings
+    said: dict[int, str] = {}  # step -> its last line
+    grace_ms: int | None = None  # of a plan that is being ended: how long what runs may go on
+    children: dict[int, list[Other]] = {}  # step -> the first few of its sub-plans that are under way
+    parent: Other | None = None
+    units: Sequence[tuple[str, Sequence[str]]] = ()  # privileged groups of this node that are not there, their queues
+
+
+class Nowhere(NamedTuple):
+    """What there is under an id that no plan has."""
+
+    now_ms: int
+    moving_to: str = ""  # the executor that the plan was withdrawn for
+    arrived: bool = False  # and it has been brought there
+    parts: int = 0  # of a definition that is on its way
+    parts_left: float = 0.0  # seconds until they go
+    recurring: RecurringView | None = None
+
+
+def gather(
+    line: Line,
+    keys: Keys,
+    view: PlanView,
+    *,
+    far: int = FAR,
+    min_replicas: int = 0,
+    units: Sequence[tuple[str, Sequence[str]]] = (),
+) -> Evidence | None:
+    """About a plan as it was read a moment ago; None when it has gone since.
+
+    far: how deep queues are looked into; 0: not at all. units: the privileged groups of this node, with their queues.
+    """
+    plan = view.plan
+    head, rest, grace, time, position = line.batch(
+        [
+            ("LINDEX", keys.plan(plan), 0),
+            ("HGET", keys.records(plan), "rest"),
+            ("HGET", keys.stopped, plan),
+            ("TIME",),
+            ("HGET", keys.head, "position"),
+        ]
+    )
+    if head is None:
+        return None
+    definition = msgspec.json.decode(head, type=Definition)
+    awaits = msgspec.json.decode(rest, type=PlanRecord).awaits if rest and view.state == "waiting" else []
+    standing = [step for step in view.steps if step.state in {"queued", "running", "undoing"}]
+    places, looked, whole = _places(line, keys, plan, standing, far) if far else ({}, {}, frozenset[str]())
+    census = take_census(line, keys, "")
+    load = read_load(line, keys)
+    owners = _owners(line, keys, plan, standing, census)
+    unseen, moved = _results(line, keys, plan, standing) if far else (frozenset(), frozenset())
+    return Evidence(
+        view=view,
+        definition=definition,
+        census=census,
+        inbox_age=_inbox_age(line, keys, position, time) if census.inbox else 0.0,
+        load_age=max(0, load.now_ms - load.at_ms) / 1000 if load is not None else None,
+        full=bool(far) and _full(line),
+        replicas=line.call("WAIT", min_replicas, 1) if min_replicas else None,
+        min_replicas=min_replicas,
+        awaits=_others(line, keys, awaits[:NAMED]),
+        awaited=len(awaits),
+        locks=_locks(line, keys, plan, definition) if view.state == "waiting" and not awaits else [],
+        limits=_limits(line, keys, plan, definition) if view.state == "running" else [],
+        owners=owners,
+        places=places,
+        looked=looked,
+        whole=whole,
+        unseen=unseen,
+        moved=moved,
+        due=_due(line, keys, plan, view.steps),
+        said=_said(line, keys, plan) if far and standing else {},
+        grace_ms=int(grace) if grace is not None else None,
+        children=_children(line, keys, plan, view.steps) if far else {},
+        parent=_others(line, keys, [view.parent[0]])[0] if view.parent else None,
+        units=units,
+    )
+
+
+def look_elsewhere(line: Line, keys: Keys, plan: str) -> Nowhere:
+    """Where it may be that has no plan of its own here."""
+    time, parts, left, moving, arrived = line.batch(
+        [
+            ("TIME",),
+            ("LLEN", keys.parts(plan)),
+            ("PTTL", keys.parts(plan)),
+            ("LINDEX", keys.moving(plan), 0),
+            ("LLEN", keys.moving(plan)),
+        ]
+    )
+    repeats = read_recurring(line, keys, plan)
+    return Nowhere(
+        now_ms=_ms(time),
+        moving_to=moving.decode() if moving is not None else "",
+        arrived=arrived == 1,
+        parts=parts,
+        parts_left=max(0, left) / 1000,
+        recurring=repeats[0] if repeats else None,
+    )
+
+
+def beginning(line: Line, keys: Keys, text: str, most: int) -> list[str]:
+    """Plans whose ids begin like this, of those that came into their states last; at most `most`."""
+    start = text.encode()
+    found = (one.decode() for one in islice(_latest(line, keys), _SEARCHED) if text and one.startswith(start))
+    return list(dict.fromkeys(islice(found, most)))
+
+
+def _latest(line: Line, keys: Keys) -> Iterator[bytes]:
+    yield from line.call("HSCAN", keys.pending, "0", "COUNT", _PAGE)[1][::2]
+    for at in range(0, _SEARCHED, _PAGE):
+        pages = line.batch([("ZRANGE", keys.index(chr(one)), at, at + _PAGE - 1, "REV") for one in PlanState])
+        if not any(pages):
+            return
+        for page in pages:
+            yield from page
+
+
+# -- the whole executor ---------------------------------------------------------------------------
+
+
+def _ms(time: Sequence[bytes]) -> int:
+    return int(time[0]) * 1000 + int(time[1]) // 1000
+
+
+def _inbox_age(line: Line, keys: Keys, position: bytes | None, time: Sequence[bytes]) -> float:
+    found = line.call("XREAD", "COUNT", 1, "STREAMS", keys.inbox, position or "0")
+    if not found:
+        return 0.0
+    added_ms = int(found[0][1][0][0].partition(b"-")[0])
+    return max(0, _ms(time) - added_ms) / 1000
+
+
+def _full(line: Line) -> bool:
+    """False also where the server does not say."""
+    try:
+        told = line.call("INFO", "memory").decode().split("\r\n")
+    except Refused:
+        return False
+    found = dict(one.split(":", 1) for one in told if ":" in one)
+    most = int(found.get("maxmemory", 0))
+    return 0 < most <= int(found.get("used_memory", 0))
+
+
+# -- other plans ----------------------------------------------------------------------------------
+
+
+def _others(line: Line, keys: Keys, plans: Sequence[str]) -> list[Other]:
+    views = {view.plan: view for view in read_heads(line, keys, plans)} if plans else {}
+    return [
+        Other(plan, view.state, view.label, view.since_ms or view.submitted_ms)
+        if (view := views.get(plan)) is not None
+        else Other(plan, "")
+        for plan in plans
+    ]
+
+
+def _locks(line: Line, keys: Keys, plan: str, definition: Definition) -> list[LockWait]:
+    wanted = {lock.name for lock in definition.locks}
+    members: list[tuple[str, int]] = []
+    for at in range(0, line.call("ZCARD", keys.locks) if wanted else 0, _PAGE):
+        found = line.call("ZRANGE", keys.locks, at, at + _PAGE - 1, "WITHSCORES")
+        for member, ticket in zip(found[::2], found[1::2], strict=True):
+            if read_member(member.decode())[1].name in wanted:
+                members.append((member.decode(), int(float(ticket))))
+    locks = Locks(members)
+    waits = []
+    for name in sorted(wanted):
+        holders, before = locks.ahead_of(plan, name)
+        if holders:
+            waits.append(LockWait(name, _others(line, keys, holders[:NAMED]), len(holders), before))
+    return waits
+
+
+def _limits(line: Line, keys: Keys, plan: str, definition: Definition) -> list[LimitWait]:
+    names = list(
+        dict.fromkeys(
+            name for policy in definition.policies for name in (f"action:{policy.action}", f"queue:{policy.queue}")
+        )
+    )
+    ranks = line.batch([("ZRANK", keys.limited, f"{name} {plan}") for name in names])
+    waited = [name for name, rank in zip(names, ranks, strict=True) if rank is not None]
+    if not waited:
+        return []
+    slots, *opens = line.batch(
+        [("SMEMBERS", keys.slots), *(("ZSCORE", keys.timers, limit_timer(name)) for name in waited)]
+    )
+    standing: dict[str, list[str]] = {name: [] for name in waited}
+    for slot in slots:
+        name, _, step = slot.decode().rpartition(" ")
+        if name in standing:
+            standing[name].append(step)
+    return [
+        LimitWait(name, sorted(standing[name]), int(float(at or 0))) for name, at in zip(waited, opens, strict=True)
+    ]
+
+
+def _children(line: Line, keys: Keys, plan: str, steps: Sequence[StepView]) -> dict[int, list[Other]]:
+    waiting = [step for step in steps if step.state == "suspended" and step.children is not None]
+    found: dict[int, list[Other]] = {}
+    for step in waiting[:NAMED]:
+        if step.children is not None and step.children.total <= _FEW_CHILDREN:
+            views = read_children(line, keys, plan, step.index, state="running", first=0, most=NAMED).plans
+            found[step.index] = [Other(view.plan, view.state, view.label, view.since_ms) for view in views]
+    return found
+
+
+# -- the plan's steps -----------------------------------------------------------------------------
+
+
+def _places(
+    line: Line, keys: Keys, plan: str, steps: Sequence[StepView], far: int
+) -> tuple[dict[int, Place], dict[str, int], frozenset[str]]:
+    """Where the steps stand on their queues, as far as these are looked into."""
+    places: dict[int, Place] = {}
+    looked: dict[str, int] = {}
+    whole = set[str]()
+    start = f"{plan}/".encode()
+    for queue in dict.fromkeys(step.queue for step in steps):
+        front = _Front(line, keys.queue(queue), far)
+        aside = _Front(line, keys.alone(queue), far)
+        for alone, entries in ((False, front), (True, aside)):
+            for before, entry in enumerate(entries):
+                name = entry.partition(b" ")[0].lstrip(b"~!")
+                if name.startswith(start):
+                    places.setdefault(int(name.rsplit(b"/", 2)[1]), Place(before, alone))
+        looked[queue] = front.seen
+        if front.whole and aside.whole:
+            whole.add(queue)
+    return places, looked, frozenset(whole)
+
+
+class _Front:
+    """The entries of a queue, from its front."""
+
+    def __init__(self, line: Line, key: str, far: int) -> None:
+        self._line, self._key, self._far = line, key, far
+        self.seen = 0
+        self.whole = False  # there are surely no more
+
+    def __iter__(self) -> Iterator[bytes]:
+        size = 0
+        while self.seen < self._far and size < _MOST_BYTES:
+            page = self._line.call("LRANGE", self._key, self.seen, min(self._far, self.seen + _PAGE) - 1)
+            self.seen += len(page)
+            size += sum(map(len, page))
+            yield from page
+            if len(page) < _PAGE:
+                self.whole = self.seen == len(page)  # between two pages it moves on
+                return
+
+
+def _owners(line: Line, keys: Keys, plan: str, steps: Sequence[StepView], census: Census) -> dict[int, Owner]:
+    if not steps:
+        return {}
+    workers = [one for one in census.members if one.member.kind == "worker"]
+    owned = line.batch([("HKEYS", keys.own(one.incarnation)) for one in workers])
+    start = f"{plan}/".encode()
+    taken = [
+        (one, key.decode()) for one, some in zip(workers, owned, strict=True) for key in some if key.startswith(start)
+    ]
+    taken = taken[:LOOKED_AT]
+    entries = line.batch([("HGET", keys.own(one.incarnation), key) for one, key in taken])
+    found: dict[int, Owner] = {}
+    for (one, key), entry in zip(taken, entries, strict=True):
+        _, step, attempt = key.rsplit("/", 2)
+        if entry is None:  # it has ended since
+            continue
+        member = one.member
+        runs = dict(zip(member.running, member.for_ms, strict=False))
+        for_ms = round(runs[key] + one.beat_age * 1000) if key in runs else None
+        found[int(step)] = Owner(
+            incarnation=one.incarnation,
+            node=member.node,
+            child=member.child,
+            beat_age=one.beat_age,
+            silent=one.silent,
+            attempt=int(attempt),
+            for_ms=for_ms,
+            timeout_ms=read_entry(entry).extra.timeout_ms,
+            degraded=member.degraded,
+        )
+    return found
+
+
+def _results(line: Line, keys: Keys, plan: str, steps: Sequence[StepView]) -> tuple[frozenset[int], frozenset[int]]:
+    """Steps whose result is written though they stand still, and steps that do not stand any more."""
+    some = [step.index for step in steps][:LOOKED_AT]
+    written = line.batch([("HEXISTS", keys.outputs(plan), step) for step in some])
+    states = line.batch([("GETRANGE", keys.states(plan), step + 1, step + 1) for step in some])
+    moved = {step for step, state in zip(some, states, strict=True) if state not in _STAND}
+    unseen = {step for step, state, there in zip(some, states, written, strict=True) if there and state == _STANDS}
+    return frozenset(unseen), frozenset(moved)
+
+
+def _due(line: Line, keys: Keys, plan: str, steps: Sequence[StepView]) -> dict[int, int]:
+    timers: dict[int, str] = {}
+    for step in steps:
+        if step.state == "suspended":
+            timers[step.index] = wake_timer(plan, step.index, step.attempt)
+        elif step.state in {"retrying", "undo retrying"}:
+            timers[step.index] = retry_timer(plan, step.index, step.attempt)
+        if len(timers) == LOOKED_AT:
+            break
+    commands: list[Command] = [("ZSCORE", keys.timers, timer) for timer in timers.values()]
+    found = line.batch(commands)
+    return {step: int(float(score)) for step, score in zip(timers, found, strict=True) if score is not None}
+
+
+def _said(line: Line, keys: Keys, plan: str) -> dict[int, str]:
+    follower = Follower(keys, plan, past=_SPOKEN)
+    changes = follower.changes(line.batch(follower.questions()))
+    return {
+        one.step: one.text.rstrip("\n").rpartition("\n")[2]
+        for one in changes
+        if one.step is not None and one.kind in {"out", "err", "say"}
+    }
