@@ -11,7 +11,7 @@ import msgspec
 from chargehand.config.plain import to_builtins
 from chargehand.config.settings import Settings
 
-__all__ = ["declared_digests", "digest", "shared_values"]
+__all__ = ["declared_digests", "digest", "orchestrator_values", "worker_values"]
 
 
 def digest(data: bytes) -> str:
@@ -19,13 +19,18 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:12]
 
 
-def shared_values(settings: Settings) -> dict[str, str]:
+def worker_values(settings: Settings) -> dict[str, str]:
+    """Of what a worker is given (it is not given what only orchestrators need)."""
+    return {"redis.min_replicas": str(settings.redis.min_replicas)}
+
+
+def orchestrator_values(settings: Settings) -> dict[str, str]:
     """Key -> its value as it is written: the lease, the inbox, queues' limits, retention. No name, path or secret."""
     plain = to_builtins(settings)
     orchestrator = plain["orchestrator"]
     found = {"orchestrator.max_inbox": str(orchestrator["max_inbox"])}
     found |= {f"orchestrator.lease.{key}": str(value) for key, value in orchestrator["lease"].items()}
-    found["redis.min_replicas"] = str(plain["redis"]["min_replicas"])
+    found |= worker_values(settings)
     found |= {f"retention.{key}": str(value) for key, value in plain["retention"].items()}
     found |= {f"queue.{queue['name']}": _limits(queue) for queue in plain["queue"]}
     return found

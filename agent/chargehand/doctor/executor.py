@@ -145,10 +145,10 @@ def versions(facts: Facts) -> Iterator[Found]:
 
 
 def configuration(facts: Facts) -> Iterator[Found]:
-    """What the members run by, and what this node's files say now."""
     values: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    keys = {key for _, profile in facts.profiles for key in profile.config}
     for _, profile in facts.profiles:
-        for key in {key for _, other in facts.profiles for key in other.config}:
+        for key in keys if profile.kind == "orchestrator" else profile.config:
             values[key][profile.config.get(key, "not set")].add(profile.node)
     different = {key: said for key, said in sorted(values.items()) if len(said) > 1}
     if different:

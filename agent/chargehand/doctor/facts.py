@@ -75,6 +75,7 @@ class Facts(Struct, kw_only=True):
     cores: int = 1
     settings: Settings | None = None  # None: refused
     refusals: list[str] = []  # why
+    closed: bool = False  # because this user may not read it
     # Redis and the executor, as they are seen from here
     server: Server | None = None
     fault: Fault | None = None  # why there is none

@@ -54,7 +54,9 @@ def gather(
         settings=settings,
         refusals=list(refusals),
     )
-    if settings is not None:
+    if settings is None:
+        facts.closed = _closed(config_path(None)[0])
+    else:
         socket = socket_path(settings.agent.runtime_dir)
         _ask_redis(facts, plain.reachable(settings))
         facts.files = list(_file_faults("redis", settings.redis))
@@ -125,6 +127,16 @@ def _trouble_of(settings: Settings) -> str:
         return "its orchestrators have never said anything"
     age = found.now_ms - found.at_ms
     return "" if age <= _HEARD_MS else f"no orchestrator has been active for {age / 1000:.0f} s"
+
+
+def _closed(path: Path) -> bool:
+    try:
+        path.read_bytes()
+    except PermissionError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 # -- this node ------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 
-from chargehand.config.fingerprint import shared_values
+from chargehand.config.fingerprint import orchestrator_values
 from chargehand.config.quantities import format_duration
 from chargehand.config.settings import Settings
 from chargehand.doctor.facts import Facts, Found, error, note, warning
@@ -36,7 +36,10 @@ _SHOWN = 5
 
 
 def configuration(facts: Facts) -> Iterator[Found]:
-    if facts.refusals:
+    if facts.closed:
+        text = f"{facts.user} may not read the configuration: Redis and the executor were not looked at"
+        yield note(text, facts.refusals, "run it as root, or as a member of the service's group")
+    elif facts.refusals:
         advice = "mend it, then chargehand config check and chargehand reload; a running agent goes on with what it had"
         yield error("the configuration is refused as it stands now", facts.refusals, advice)
 
@@ -184,11 +187,12 @@ def privileged(facts: Facts) -> Iterator[Found]:
 def reloaded(facts: Facts) -> Iterator[Found]:
     """What the files say now, beside what this node's children run by."""
     assert facts.settings is not None
-    wanted = shared_values(facts.settings)
+    wanted = orchestrator_values(facts.settings)
     stale: dict[str, str] = {}
     for one, profile in facts.profiles:
         if one.member.node == facts.node:
-            for key in sorted({*wanted, *profile.config}):
+            known = {*wanted, *profile.config} if profile.kind == "orchestrator" else set(profile.config)
+            for key in sorted(known):
                 runs, says = profile.config.get(key, "not set"), wanted.get(key, "not set")
                 if runs != says:
                     stale[key] = f"{key}: {runs} in {one.member.child}, {says} in the files"

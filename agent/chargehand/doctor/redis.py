@@ -60,7 +60,7 @@ _ADVICE: dict[Fault, tuple[str, ...]] = {
         "does the server hang? redis-cli --latency there",
     ),
     "tls": (
-        "a server without TLS: the url begins with redis://",
+        "a server without TLS: then the url begins with redis://",
         "its certificate must name the host of the url, and come from an authority in redis.ca_file",
         "it may ask for a certificate of ours: redis.cert_file and redis.key_file",
     ),
@@ -83,6 +83,8 @@ def reachable(facts: Facts) -> Iterator[Found]:
         advice: tuple[str, ...] = (f"the agent runs this server: systemctl status {facts.unit_name}",)
     else:
         advice = _ADVICE[facts.fault]
+    if facts.fault == "silent" and _url(facts).startswith("rediss"):
+        advice = ("a server without TLS does not answer to it: then the url begins with redis://", *advice)
     if facts.fault in {"secret", "denied"} and not facts.root and facts.agent and facts.agent.state in _AT_WORK:
         text = f"{facts.user} cannot ask Redis, this node's agent can: {facts.fault_text}"
         yield note(text, evidence, "run it as root, or as a member of the service's group")

@@ -18,7 +18,7 @@ from typing import NoReturn
 
 import chargehand
 from chargehand.child import Child, Ending, Request
-from chargehand.config.fingerprint import shared_values
+from chargehand.config.fingerprint import orchestrator_values
 from chargehand.config.quantities import parse_rate
 from chargehand.config.settings import Settings
 from chargehand.orchestrator.reign import Deposed, Forget, Newer, Reign
@@ -76,7 +76,7 @@ class Orchestrator:
                 node=child.node,
                 child=child.name,
                 version=chargehand.__version__,
-                config=shared_values(settings),
+                config=orchestrator_values(settings),
             ),
         )
 

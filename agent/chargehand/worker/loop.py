@@ -10,7 +10,7 @@ import time
 
 import chargehand
 from chargehand.child import Child, Ending, Request
-from chargehand.config.fingerprint import shared_values
+from chargehand.config.fingerprint import worker_values
 from chargehand.linux.boot import boot_id
 from chargehand.registry import load_actions
 from chargehand.store import lease
@@ -74,7 +74,7 @@ class Worker:
                     node=child.node,
                     child=child.name,
                     version=chargehand.__version__,
-                    config=shared_values(child.settings),
+                    config=worker_values(child.settings),
                     actions=code_of(self._registry.actions, child.settings),
                     problems=self._registry.problems,
                 ),

@@ -1,0 +1,70 @@
+"""What `chargehand doctor` says of a node, and small nodes that it finds nothing wrong with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import msgspec
+
+from chargehand.doctor import Finding
+from support.commands import chargehand
+
+__all__ = ["ACTIONS", "Diagnosis", "diagnose", "write_node"]
+
+#: A module of actions in which nothing is wrong.
+ACTIONS = "from chargehand import action\n\n@action\ndef hello() -> str:\n    return 'hello'\n"
+
+
+class Diagnosis:
+    """What was found: by check, without what is well."""
+
+    def __init__(self, code: int, findings: list[Finding]) -> None:
+        self.code = code
+        self.findings = findings
+        self.checks = {one.check for one in findings}
+        self.wrong: dict[str, list[Finding]] = {}
+        for one in findings:
+            if one.severity != "ok":
+                self.wrong.setdefault(one.check, []).append(one)
+
+    def __getitem__(self, check: str) -> str:
+        """`SEVERITY: TEXT` of the worst that this check says, with its evidence and advice, a line each."""
+        assert check in self.wrong, f"{check} finds nothing: {self.wrong}"
+        one = self.wrong[check][0]
+        return "\n".join([f"{one.severity}: {one.text}", *one.evidence, *one.advice])
+
+
+def diagnose(config: Path, *words: str) -> Diagnosis:
+    done = chargehand("doctor", "--json", *words, config=config)
+    told = json.loads(done.stdout)
+    assert done.returncode == told["code"], done.stderr
+    return Diagnosis(done.returncode, msgspec.convert(told["findings"], list[Finding]))
+
+
+def write_node(
+    directory: Path, url: str, name: str, *, redis: str = "", extra: str = "", actions: str = "site"
+) -> Path:
+    """Its configuration file. `redis`: further lines of [redis]. `actions`: its own directory of them."""
+    (directory / actions).mkdir(exist_ok=True)
+    module = directory / actions / "doctored.py"
+    if not module.exists():
+        module.write_text(ACTIONS)
+    path = directory / f"{name}.toml"
+    path.write_text(
+        f"""
+[node]
+name = "{name}"
+[redis]
+url = "{url}"
+{redis}
+[actions]
+path = ["{directory / actions}"]
+modules = ["doctored"]
+[agent]
+state_dir = "{directory}/{name}.state"
+runtime_dir = "{directory}/{name}.run"
+{extra}
+"""
+    )
+    return path
