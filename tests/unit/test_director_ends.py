@@ -5,11 +5,14 @@ Each with a director that remembers, and one that is replaced after each turn.
 
 from __future__ import annotations
 
+import pytest
+
 from chargehand.plan.ending import CASCADE, CHECK_AGAIN
 from chargehand.plan.life import PlanState
 from chargehand.wire import (
     HALTED,
     Cancelled,
+    Event,
     Halted,
     Lock,
     Policy,
@@ -202,6 +205,19 @@ def test_cancel_while_sub_plans_are_submitted(world: World) -> None:
     world.fail(key, kind="cancelled", children=3)
     assert world.plan("p") is PlanState.CANCELLED
     assert {world.plan(child_id("p", 0, number)) for number in range(3)} == {PlanState.CANCELLED}
+
+
+@pytest.mark.parametrize("attempts", [1, 2])
+@pytest.mark.parametrize("ask", [Cancelled("p"), Halted("p"), Reverted("p")])
+def test_sub_plans_of_an_attempt_that_failed_end_with_their_plan(world: World, ask: Event, attempts: int) -> None:
+    """Paused, or waiting for its next attempt: the sub-plans that it has started are not forgotten."""
+    key = parent(world, children=3, policy=Policy("work", attempts=attempts, backoff_ms=60_000))
+    world.fail(key, children=3, final=attempts == 1)
+    assert world.plan("p") is (PlanState.PAUSED if attempts == 1 else PlanState.RUNNING)
+    world.ask(ask)
+    world.work()
+    ended = PlanState.HALTED if isinstance(ask, Halted) else PlanState.CANCELLED
+    assert {world.plan(child_id("p", 0, number)) for number in range(3)} == {ended}
 
 
 def test_the_check_finds_what_no_worker_owns(world: World) -> None:

@@ -61,6 +61,9 @@ class Attempts:
         record = run.kept(event.step)
         failures = record.failures + 1
         kept = msgspec.structs.replace(record, failures=failures, error=encode(event.failure).decode())
+        if event.children:  # it leaves sub-plans under way: its next try finds them, and a cancel must
+            more = record.more or More()
+            kept.more = msgspec.structs.replace(more, end=max(more.end, event.children))
         self._books.count_attempt(run, event.step, "left" if event.failure.kind == "cancelled" else "failed")
         self._books.history(run, "failed", event.step, event.attempt, event.failure)
         undoing = run.state[event.step + 1] == StepState.UNDOING
@@ -68,7 +71,7 @@ class Attempts:
             cancelled = event.failure.kind == "cancelled"
             self._give_up(run, event.step, StepEvent.CANCELLED if cancelled else StepEvent.FAILED, kept, "")
             if event.children:
-                self._ending.cancel_children(run, event.step, event.children, run.record.grace_ms)
+                self._ending.cancel_children(run, event.step, run.record.grace_ms)
         elif event.failure.final or failures >= policy.attempts or not (run.plan_state is PlanState.RUNNING or undoing):
             self._give_up(run, event.step, StepEvent.FAILED, kept, policy.rescue)
         elif self._books.move_step(run, event.step, StepEvent.BACKED_OFF):

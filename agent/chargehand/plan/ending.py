@@ -14,7 +14,7 @@ from msgspec import Raw
 
 from chargehand.plan.books import LEFT_OVER, Books
 from chargehand.plan.life import PlanEvent, PlanState, StepEvent, StepState
-from chargehand.plan.run import More, PlanRun, StepRecord
+from chargehand.plan.run import PlanRun, StepRecord
 from chargehand.plan.timers import check_timer, more_timer
 from chargehand.plan.undo import Undo
 from chargehand.wire import HALTED, Cancelled, Cascade, Failure, Halted, Reverted, child_id
@@ -63,6 +63,8 @@ class Ending:
         """Nothing new of it starts; what stands is ended."""
         run.record.grace_ms = grace_ms
         self._books.eager.pop(run.id, None)
+        for step in run.in_state(StepState.RETRYING, StepState.FAILED):
+            self.cancel_children(run, step, grace_ms)
         for step in run.in_state(StepState.RETRYING):
             self._books.move_step(run, step, StepEvent.CANCELLED)
         self._books.leave_lines(run.id)
@@ -77,18 +79,18 @@ class Ending:
         self._books.keep(run)
 
     def cancel_suspended(self, run: PlanRun, step: int, *, told: bool = False) -> None:
-        more = run.kept(step).more or More()
-        if more.total:
-            self.cancel_children(run, step, more.end, run.record.grace_ms)
+        self.cancel_children(run, step, run.record.grace_ms)
         if self._books.policy(run, step).cancels and not told:
             self._books.wake(run, step, "cancel", Raw(b"null"))
             self._books.commit.timers[check_timer(run.id)] = self._books.now + CHECK_AGAIN
         else:
             self._books.move_step(run, step, StepEvent.CANCELLED)
 
-    def cancel_children(self, run: PlanRun, step: int, count: int, grace_ms: int) -> None:
-        more = run.kept(step).more or More()
-        self._books.tell(Cascade(run.id, step, more.generation, 0, count, grace_ms))
+    def cancel_children(self, run: PlanRun, step: int, grace_ms: int) -> None:
+        """Of its sub-plans those that it has started last, if any; `HALTED` halts them."""
+        record = run.records.get(step)
+        if record is not None and record.more is not None and record.more.end:
+            self._books.tell(Cascade(run.id, step, record.more.generation, 0, record.more.end, grace_ms))
 
     def cascade(self, event: Cascade) -> None:
         """Cancel (or halt) some of a step's sub-plans, and have the next ones cancelled."""
@@ -127,10 +129,10 @@ class Ending:
         for step in run.in_state(
             StepState.STANDING, StepState.UNDOING, StepState.SUSPENDED, StepState.RETRYING, StepState.UNDO_RETRYING
         ):
-            more = run.kept(step).more
-            if more is not None and more.total:
-                self.cancel_children(run, step, more.end, HALTED)
+            self.cancel_children(run, step, HALTED)
             self._books.move_step(run, step, StepEvent.CANCELLED)
+        for step in run.in_state(StepState.FAILED):
+            self.cancel_children(run, step, HALTED)
 
     def undone(self, run: PlanRun, step: int) -> None:
         """A revert has succeeded."""
