@@ -22,6 +22,7 @@ from chargehand.store.connection import Command, Line, Refused
 from chargehand.store.keys import Keys
 from chargehand.store.load import read_load
 from chargehand.store.plans import PlanView, StepView, read_heads
+from chargehand.store.profile import read_profiles
 from chargehand.store.recurring import RecurringView, read_recurring
 from chargehand.store.subplans import read_children
 from chargehand.store.watching import Follower
@@ -49,6 +50,7 @@ NAMED = 5  # plans told by their names
 
 _PAGE = 1_000  # members of a set, entries of a queue read at once
 _MOST_BYTES = 16 * 1024 * 1024  # of the entries of one queue: their inputs stand there too
+_PROFILES = 20  # workers that are asked what they can run
 _SPOKEN = 50  # what was said last
 _FEW_CHILDREN = 1_000  # sub-plans of a step that are looked through for those under way
 _STANDS = bytes([StepState.STANDING])
@@ -109,7 +111,6 @@ class Evidence(NamedTuple):
     view: PlanView
     definition: Definition
     census: Census
-    inbox_age: float = 0.0  # seconds that the oldest event has waited; 0: there is none
     load_age: float | None = None  # seconds since the active orchestrator said that it works; None: none ever did
     full: bool = False  # Redis has no memory left
     replicas: int | None = None  # that Redis has; None: none are asked for
@@ -129,6 +130,7 @@ class Evidence(NamedTuple):
     grace_ms: int | None = None  # of a plan that is being ended: how long what runs may go on
     children: dict[int, list[Other]] = {}  # step -> the first few of its sub-plans that are under way
     parent: Other | None = None
+    actions: dict[str, frozenset[str]] = {}  # worker -> what it can run, of some that serve the queues of its steps
     units: Sequence[tuple[str, Sequence[str]]] = ()  # privileged groups of this node that are not there, their queues
 
 
@@ -157,13 +159,11 @@ def gather(
     far: how deep queues are looked into; 0: not at all. units: the privileged groups of this node, with their queues.
     """
     plan = view.plan
-    head, rest, grace, time, position = line.batch(
+    head, rest, grace = line.batch(
         [
             ("LINDEX", keys.plan(plan), 0),
             ("HGET", keys.records(plan), "rest"),
             ("HGET", keys.stopped, plan),
-            ("TIME",),
-            ("HGET", keys.head, "position"),
         ]
     )
     if head is None:
@@ -180,7 +180,6 @@ def gather(
         view=view,
         definition=definition,
         census=census,
-        inbox_age=_inbox_age(line, keys, position, time) if census.inbox else 0.0,
         load_age=max(0, load.now_ms - load.at_ms) / 1000 if load is not None else None,
         full=bool(far) and _full(line),
         replicas=line.call("WAIT", min_replicas, 1) if min_replicas else None,
@@ -200,6 +199,7 @@ def gather(
         grace_ms=int(grace) if grace is not None else None,
         children=_children(line, keys, plan, view.steps) if far else {},
         parent=_others(line, keys, [view.parent[0]])[0] if view.parent else None,
+        actions=_actions(line, keys, standing, census) if far else {},
         units=units,
     )
 
@@ -217,7 +217,7 @@ def look_elsewhere(line: Line, keys: Keys, plan: str) -> Nowhere:
     )
     repeats = read_recurring(line, keys, plan)
     return Nowhere(
-        now_ms=_ms(time),
+        now_ms=int(time[0]) * 1000 + int(time[1]) // 1000,
         moving_to=moving.decode() if moving is not None else "",
         arrived=arrived == 1,
         parts=parts,
@@ -244,18 +244,6 @@ def _latest(line: Line, keys: Keys) -> Iterator[bytes]:
 
 
 # -- the whole executor ---------------------------------------------------------------------------
-
-
-def _ms(time: Sequence[bytes]) -> int:
-    return int(time[0]) * 1000 + int(time[1]) // 1000
-
-
-def _inbox_age(line: Line, keys: Keys, position: bytes | None, time: Sequence[bytes]) -> float:
-    found = line.call("XREAD", "COUNT", 1, "STREAMS", keys.inbox, position or "0")
-    if not found:
-        return 0.0
-    added_ms = int(found[0][1][0][0].partition(b"-")[0])
-    return max(0, _ms(time) - added_ms) / 1000
 
 
 def _full(line: Line) -> bool:
@@ -408,6 +396,13 @@ def _owners(line: Line, keys: Keys, plan: str, steps: Sequence[StepView], census
             degraded=member.degraded,
         )
     return found
+
+
+def _actions(line: Line, keys: Keys, steps: Sequence[StepView], census: Census) -> dict[str, frozenset[str]]:
+    queues = {step.queue for step in steps}
+    serving = [one.incarnation for one in census.members if not one.silent and queues.intersection(one.member.queues)]
+    profiles = read_profiles(line, keys, serving[:_PROFILES])
+    return {one: frozenset(profile.actions) for one, profile in profiles.items()}
 
 
 def _results(line: Line, keys: Keys, plan: str, steps: Sequence[StepView]) -> tuple[frozenset[int], frozenset[int]]:

@@ -8,7 +8,7 @@ from chargehand.plan.routing import SATURATED, STALE
 from chargehand.store.census import Seen
 from chargehand.store.evidence import NAMED, Evidence
 from chargehand.why.answer import Cause
-from chargehand.why.words import counted, length, moment, orchestrator_line
+from chargehand.why.words import counted, cut, length, moment, orchestrator_line
 
 __all__ = ["inbox_line", "not_accepted", "nothing_decides"]
 
@@ -34,8 +34,7 @@ def nothing_decides(evidence: Evidence) -> Iterator[Cause]:
         text = "Redis is full: it takes no new plans, and what is there may stand still"
         advice = ["give it memory (maxmemory), or let ended plans go sooner ([retention])", "chargehand doctor"]
         yield Cause("full", text, seen, advice, stuck=True)
-    holder = census.lease_token.partition(":")[2] if census.lease_token else ""
-    active = next((one for one in there if one.incarnation == holder), None)
+    active = census.active
     if short or (evidence.full and active is not None):
         return
     if active is None or active.silent:
@@ -68,12 +67,14 @@ def _nobody(evidence: Evidence, there: Sequence[Seen], active: Seen | None, seen
 def _slow(evidence: Evidence, active: Seen, seen: list[str]) -> Iterator[Cause]:
     age = evidence.load_age
     idle = age is not None and age >= _IDLE
-    if not idle and evidence.inbox_age < _LATE:
+    if not idle and evidence.census.inbox_age < _LATE:
         return
     if idle:
         text = f"the active orchestrator has decided nothing for {length(age or 0.0)}"
     else:
-        text = f"the orchestrator is behind: what happened {length(evidence.inbox_age)} ago is not decided on yet"
+        text = (
+            f"the orchestrator is behind: what happened {length(evidence.census.inbox_age)} ago is not decided on yet"
+        )
     if active.member.share > SATURATED:
         advice = ["spread the plans over more executors: docs/executors.md", "chargehand status"]
         yield Cause("saturated", f"{text}; it is {active.member.share} % busy", seen, advice)
@@ -85,7 +86,10 @@ def _slow(evidence: Evidence, active: Seen, seen: list[str]) -> Iterator[Cause]:
 
 def not_accepted(evidence: Evidence) -> Cause:
     view = evidence.view
-    seen = [f"submitted at {moment(view.submitted_ms)}{f' by {view.by}' if view.by else ''}", *inbox_line(evidence)]
+    seen = [
+        f"submitted at {moment(view.submitted_ms)}{f' by {cut(view.by)}' if view.by else ''}",
+        *inbox_line(evidence),
+    ]
     return Cause("inbox", "it is not accepted yet: it waits in the inbox for the orchestrator", seen)
 
 
@@ -93,7 +97,7 @@ def inbox_line(evidence: Evidence) -> list[str]:
     census = evidence.census
     if not census.inbox:
         return []
-    age = f", the oldest {length(evidence.inbox_age)} old" if evidence.inbox_age else ""
+    age = f", the oldest {length(census.inbox_age)} old" if census.inbox_age else ""
     return [
         f"the inbox holds {counted(census.inbox, 'event')}{age}; {counted(census.pending, 'plan')} not accepted yet"
     ]

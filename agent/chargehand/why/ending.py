@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from chargehand.store.evidence import LOOKED_AT, NAMED, Evidence
 from chargehand.why.answer import Cause
+from chargehand.why.queues import NO_ACTION
 from chargehand.why.words import error_text, failure_line, length, moment, named
 from chargehand.wire import SUB_PLANS_FAILED
 
@@ -11,7 +12,7 @@ __all__ = ["being_ended", "ended", "paused"]
 
 #: What helps against some kinds of failures.
 _HINTS = {
-    "unknown action": "have the workers of its queue import it: [actions] modules, then chargehand reload",
+    "unknown action": NO_ACTION,
     "privileged action": "have its queue served by a [[worker]] with unit = true, and by no other",
     "unprivileged action": "have its queue served by another group than the one with unit = true",
     "output too large": "have the action give a path or a key instead of the data",

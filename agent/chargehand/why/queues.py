@@ -10,7 +10,10 @@ from chargehand.store.evidence import FAR, NAMED, Evidence
 from chargehand.store.plans import StepView
 from chargehand.why.words import length, names, worker_line
 
-__all__ = ["Reason", "Stand", "waits_for_worker"]
+__all__ = ["NO_ACTION", "Reason", "Stand", "waits_for_worker"]
+
+#: What helps when a worker does not know an action.
+NO_ACTION = "have the workers of its queue import it: [actions] modules, then chargehand reload"
 
 _LINES = 20  # of one list
 
@@ -72,6 +75,9 @@ def waits_for_worker(evidence: Evidence, step: StepView) -> Stand:
 
 def _among(evidence: Evidence, step: StepView, working: Sequence[Seen], own: list[str]) -> Stand:
     """There are workers for it."""
+    unable = _unable(evidence, step, working)
+    if unable is not None:
+        return Stand(unable, own, [worker_line(one) for one in working[:NAMED]], [NO_ACTION])
     place = evidence.places.get(step.index)
     if place is not None and place.alone and all(one.member.busy for one in working):
         rest = f"for a worker of {step.queue!r} that has nothing else in hand, as its worker died before"
@@ -84,6 +90,15 @@ def _among(evidence: Evidence, step: StepView, working: Sequence[Seen], own: lis
         return Stand(Reason("queued", "waits", rest), own, [worker_line(one) for one in working[:NAMED]])
     advice = ["more threads ([[worker]] threads), more workers (processes) or more nodes for this queue"]
     return Stand(Reason("busy", "waits", rest), own, _with_what(working), advice)
+
+
+def _unable(evidence: Evidence, step: StepView, working: Sequence[Seen]) -> Reason | None:
+    """Of all that serve its queue it is known that they cannot run it: whoever takes it will fail."""
+    known = [evidence.actions.get(one.incarnation) for one in working]
+    name = step.action.partition(":")[0]  # what it is planned or reverted by has a colon
+    if any(actions is None or actions & {name, step.action} for actions in known):
+        return None
+    return Reason("no-action", "waits", f"for a worker: none that serves {step.queue!r} has {name!r}", stuck=True)
 
 
 def _position(evidence: Evidence, step: StepView) -> list[str]:

@@ -87,7 +87,7 @@ def other_line(one: Other, now_ms: int) -> str:
     if not one.state:
         return f"plan {one.plan} is gone"
     since = f" for {length(max(0, now_ms - one.since_ms) / 1000)}" if one.since_ms else ""
-    return f"plan {one.plan} ({one.label}) is {one.state}{since}"
+    return f"plan {one.plan} ({cut(one.label)}) is {one.state}{since}"
 
 
 def orchestrator_line(one: Seen) -> str:
