@@ -6,12 +6,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 SEED ?=
 
-.PHONY: help venv demo test lint unit integration lab bench rpm clean
+.PHONY: help venv demo test lint unit integration lab bench docs rpm clean
 
 help:
 	@echo "make demo    two nodes on this machine, real work, two failovers (SEED=n repeats one)"
 	@echo "make test    lint, types, unit and integration tests on a real Redis or Valkey"
 	@echo "make lab     the package on nodes that boot a real systemd, 252 and 257 (as root)"
+	@echo "make docs    the pages, with a reference made of the code, into build/site"
 	@echo "make bench   speed beside a peer and beside Redis itself"
 	@echo "make rpm     the package for RHEL 9.4+ and 10, into dist/ (RPM_WHEELS=dir: wheels that are there already)"
 	@echo "make venv    set up $(VENV) for development"
@@ -53,6 +54,10 @@ bench: venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group bench \
 		|| { echo "chargehand: the peers could not be installed: is a package index reachable? (pip's own words stand above)" >&2; exit 1; }
 	$(BIN)/python -m pytest tests/bench -q -s
+
+# Every link and anchor leads somewhere, or it fails. No network.
+docs: venv
+	@$(BIN)/mkdocs build --strict --quiet && echo "build/site/index.html"
 
 # Needs rpmbuild and a python3.12 (PYTHON312=path where it is not on PATH); offline once the wheels are there.
 rpm: venv

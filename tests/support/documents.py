@@ -9,7 +9,7 @@ import types
 from functools import cache
 from pathlib import Path
 
-__all__ = ["DOCS", "ROOT", "anchors", "blocks", "links", "read", "run"]
+__all__ = ["DOCS", "ROOT", "anchors", "blocks", "code_spans", "links", "read", "run", "shown"]
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -25,6 +25,16 @@ def read(document: Path) -> str:
 def blocks(document: Path, language: str) -> list[str]:
     """The code of each example, in order."""
     return [textwrap.dedent(code) for _, word, code in _BLOCK.findall(read(document)) if word == language]
+
+
+def shown(document: Path) -> list[str]:
+    """What is typed and what it answers: the examples of a shell, and those of no language."""
+    return [code for language in ("console", "") for code in blocks(document, language)]
+
+
+def code_spans(document: Path) -> list[str]:
+    """What stands between backticks in its text."""
+    return re.findall(r"`([^`\n]+)`", _BLOCK.sub("", read(document)))
 
 
 def links(document: Path) -> list[str]:

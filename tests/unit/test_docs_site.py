@@ -1,0 +1,58 @@
+"""The pages as mkdocs builds them: no link or anchor leads nowhere, and the reference has everything."""
+
+from __future__ import annotations
+
+import html
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from chargehand.cli.app import COMMANDS
+from chargehand.config.settings import Settings
+from support.documents import ROOT
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(made)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    return made
+
+
+def text_of(page: Path) -> str:
+    return html.unescape(page.read_text(encoding="utf-8"))
+
+
+def test_every_page_is_in_the_navigation_and_every_link_leads_somewhere(site: Path) -> None:
+    """All of this is mkdocs' own judgement: `strict`, and what mkdocs.yml has it validate."""
+    assert (site / "index.html").exists()
+
+
+def test_nothing_comes_from_another_site(site: Path) -> None:
+    for page in site.rglob("*.html"):
+        fetched = re.findall(r'<(?:script|img|iframe)[^>]*\ssrc="([^"]+)"|<link[^>]*\shref="([^"]+)"', text_of(page))
+        assert not [address for one in fetched for address in one if re.match("(?:https?:)?//", address)], page.name
+
+
+def test_the_reference_has_every_command(site: Path) -> None:
+    page = text_of(site / "reference/cli.html")
+    for name in COMMANDS:
+        assert re.search(rf'<h2 id="{name}\b', page), name
+    assert "<code>--grace" in page
+
+
+def test_the_reference_has_every_key(site: Path) -> None:
+    page = text_of(site / "reference/toml.html")
+    for section in Settings.__struct_fields__:
+        assert re.search(rf"<code>(?:\[\[{section}\]\] |{section}\.)", page), section
+    assert '<td><code>orchestrator.lease.ttl</code></td>\n<td><code>"5s"</code></td>' in page
+
+
+def test_names_of_files_of_the_repository_stand_without_a_link(site: Path) -> None:
+    page = text_of(site / "agent.html")
+    assert "life.py is this table" in page
