@@ -116,10 +116,6 @@ SAID = {name: act.said for name, act in _ACTS.items()}
 SAID |= {f"recurring-{name}": said for name, (said, _) in _RECURRING.items()}
 
 
-def _on_behalf(request: Request, client: Client) -> Client:
-    return client
-
-
 def _text(sent: Form, name: str) -> str:
     return sent.get(name, [""])[0].strip()
 
@@ -153,7 +149,7 @@ def _plan_asked(request: Request, sent: Form) -> Response:
     if away is not None:
         return away
     desk: Desk = request.app.state.desk
-    with desk.executors() as executors:
+    with desk.executors(visitor(request).name) as executors:
         refused = _ask(request, executors, plan, name, sent)
         if not refused:
             return RedirectResponse(f"/plans/{quote(plan, safe='')}?{urlencode({'done': name})}", 303)
@@ -168,7 +164,7 @@ def _plan_asked(request: Request, sent: Form) -> Response:
 def _ask(request: Request, executors: Executors, plan: str, name: str, sent: Form) -> str:
     """Ask it of one plan. Why it does not fit; empty: it was asked."""
     try:
-        _ACTS[name].ask(_on_behalf(request, executors.at(plan)), plan, sent)
+        _ACTS[name].ask(executors.at(plan), plan, sent)
     except NotPossible as error:
         audit(request, name, plan, f"refused: {error}")
         return str(error)
@@ -210,7 +206,7 @@ def _bulk_asked(request: Request, sent: Form, refused: str = "") -> Response:
         return away
     desk: Desk = request.app.state.desk
     try:
-        with desk.executors() as executors:
+        with desk.executors(visitor(request).name) as executors:
             chosen = _chosen(executors, name, sent)
     except BadFilter as error:
         return page(request, "error.html", status=400, title="Which plans?", text=str(error), advice=[])
@@ -255,7 +251,7 @@ def _bulk_done(request: Request, sent: Form) -> Response:
         return _bulk_asked(request, sent)
     desk: Desk = request.app.state.desk
     try:
-        with desk.executors() as executors:
+        with desk.executors(visitor(request).name) as executors:
             chosen = _chosen(executors, name, sent)
             typed = _text(sent, "count").replace(",", "")
             if typed != str(len(chosen.plans)) or len(chosen.plans) > _MOST:
@@ -286,9 +282,9 @@ def _recurring_asked(request: Request) -> Response:
     if away is not None:
         return away
     desk: Desk = request.app.state.desk
-    with desk.executors() as executors:
+    with desk.executors(visitor(request).name) as executors:
         try:
-            _RECURRING[what][1](_on_behalf(request, executors.recurring_at(name)), name)
+            _RECURRING[what][1](executors.recurring_at(name), name)
         except NotPossible as error:
             audit(request, f"recurring {what}", name, f"refused: {error}")
             values = PAGES["recurring"].look(executors, {})

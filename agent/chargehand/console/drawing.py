@@ -22,7 +22,7 @@ _EACH = 60  # steps that are drawn one by one; beyond, those of one action in on
 _WIDTH, _HEIGHT = 176, 40  # of a box
 _ACROSS, _DOWN = 56, 14  # between boxes
 _EDGE = 8  # around the picture
-_TEXT = 20  # characters that fit into a box
+_TEXT = 18  # characters that fit into a box
 
 
 # -- a plan's graph -------------------------------------------------------------------------------
@@ -172,7 +172,7 @@ def _links(
             at = first
             while at < end:
                 before = names[at]
-                if before in drawn and before != name:
+                if before in drawn and before[0] < name[0]:  # what is folded may stand side by side
                     found.add((before, name))
                 at = runs[at]
     return found

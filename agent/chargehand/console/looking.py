@@ -16,14 +16,14 @@ from chargehand.client import Client
 from chargehand.config.quantities import parse_duration
 from chargehand.config.settings import Settings
 from chargehand.console import drawing, views
+from chargehand.doctor.checks import examine
 from chargehand.executors import Executors
 from chargehand.plan.calendar import CalendarError, following
 from chargehand.requests import NotPossible, no_plan
-from chargehand.store.census import Census
 from chargehand.store.plans import PLAN_WORDS, PlanView
 from chargehand.store.recurring import RecurringView
-from chargehand.store.stats import Minute, QueueStats, Stats
-from chargehand.why import Answer, Cause
+from chargehand.store.stats import Minute, QueueStats
+from chargehand.why import Answer, needs_somebody
 
 __all__ = ["FILTERS", "PAGES", "Address", "BadFilter", "Found", "Missing", "Page", "choose", "doctor", "is_id"]
 
@@ -35,7 +35,6 @@ _STEPS = 50  # of a plan on one page
 _LINES = 300  # of what a plan's steps say
 _MOMENTS = 300  # of a plan's history
 _WHOLE = 2_000  # steps: of larger plans the history is not read, only what went wrong
-_ENTRIES = 100  # of a queue
 _THROUGH = 5_000  # plans that a search by text looks through
 _RUNS = 5  # next ones of a recurring plan
 
@@ -58,7 +57,7 @@ class Page(NamedTuple):
 def overview(executors: Executors, address: Address) -> dict[str, Any]:
     client, chosen = _executor(executors, address)
     census = client.census()
-    stats = _stats(client)
+    stats = client.stats()
     heard = [one.member for one in census.members if not one.silent]
     workers = [one for one in heard if one.kind == "worker"]
     active = next((one for one in heard if one.role == "active"), None)
@@ -74,10 +73,15 @@ def overview(executors: Executors, address: Address) -> dict[str, Any]:
         "queued": sum(census.queues.values()),
         "share": active.share if active is not None else 0,
         "behind": active.behind if active is not None else 0.0,
-        "queues": _queues(census, stats),
-        "charts": _charts(stats.minutes) if stats is not None and stats.minutes else [],
-        "troubles": getattr(client, "troubles", lambda most: [])(_TROUBLES),
+        "queues": [one for one in stats.queues if not _idle_node(one)],
+        "charts": _charts(stats.minutes),
+        "troubles": client.troubles(_TROUBLES),
     }
+
+
+def _idle_node(queue: QueueStats) -> bool:
+    """A node's own queue that nothing goes through: with many nodes they only hide the others."""
+    return queue.name.startswith("@") and not (queue.waiting or queue.in_rate or queue.out_rate)
 
 
 def _executor(executors: Executors, address: Address) -> tuple[Client, dict[str, Any]]:
@@ -88,21 +92,6 @@ def _executor(executors: Executors, address: Address) -> tuple[Client, dict[str,
         return executors.client(name), {"executor": name, "names": names}
     except NotPossible as error:
         raise Missing(str(error)) from error
-
-
-def _stats(client: Client) -> Stats | None:
-    return getattr(client, "stats", lambda: None)()
-
-
-def _queues(census: Census, stats: Stats | None) -> list[QueueStats]:
-    """Those that are counted, and those that somebody serves."""
-    known = {one.name: one for one in stats.queues} if stats is not None else {}
-    for name, waiting in census.queues.items():
-        serving = [one.member for one in census.members if name in one.member.queues and not one.silent]
-        known.setdefault(
-            name, QueueStats(name, waiting, len(serving), sum(one.threads for one in serving), 0, 0.0, 0.0)
-        )
-    return [known[name] for name in sorted(known)]
 
 
 class _Figure(NamedTuple):
@@ -153,28 +142,24 @@ def _charts(minutes: Sequence[Minute]) -> list[_Figure]:
 
 def queues(executors: Executors, address: Address) -> dict[str, Any]:
     client, chosen = _executor(executors, address)
-    return {**chosen, "queues": _queues(client.census(), _stats(client))}
+    return {**chosen, "queues": client.stats().queues}
 
 
 def queue(executors: Executors, address: Address) -> dict[str, Any]:
     client, chosen = _executor(executors, address)
     name = address["name"]
     census = client.census()
-    from types import SimpleNamespace
-
-    found = SimpleNamespace(waiting=census.queues.get(name, 0), entries=[])
     return {
         **chosen,
         "name": name,
-        "waiting": found.waiting,
-        "entries": found.entries,
+        "waiting": census.queues.get(name, 0),
         "servers": [one for one in census.members if name in one.member.queues and not one.silent],
     }
 
 
 def failures(executors: Executors, address: Address) -> dict[str, Any]:
     client, chosen = _executor(executors, address)
-    return {**chosen, "most": _TROUBLES, "troubles": getattr(client, "troubles", lambda most: [])(_TROUBLES)}
+    return {**chosen, "most": _TROUBLES, "troubles": client.troubles(_TROUBLES)}
 
 
 def all_executors(executors: Executors, _: Address) -> dict[str, Any]:
@@ -222,17 +207,22 @@ def plan(executors: Executors, address: Address) -> dict[str, Any]:
     name = address["plan"]
     view = _read(executors, name)
     client = executors.at(name)
-    now_ms = int(time.time() * 1000)
+    answer = _why(executors, view)
+    census = client.census()
+    run = views.running(census, name)
     moments = list(client.history(name)) if view.total <= _WHOLE else []
-    tries = views.attempts(view, moments, now_ms)
+    tries = views.attempts(view, moments, census.now_ms, run)
     show = address.get("show", "")
     steps = [step for step in view.steps if show in {"", step.state}]
     page = _number(address.get("page"))
     shown = steps[(page - 1) * _STEPS : page * _STEPS]
     return {
+        "now_ms": census.now_ms,
         "view": view,
+        "run": run,
         "standing": view.state not in views.ENDED_WORDS,
-        "answer": _why(executors, view),
+        "answer": answer,
+        "stuck": answer is not None and needs_somebody(answer),
         "allows": views.plan_allows(view),
         "able": {step.index: able for step in shown if (able := views.step_allows(view, step))},
         "failed": [step.index for step in view.steps if step.state == "failed"][:_STEPS],
@@ -257,13 +247,10 @@ def _read(executors: Executors, name: str) -> PlanView:
 
 def _why(executors: Executors, view: PlanView) -> Answer | None:
     """None: it goes on, or it has ended well."""
-    if views.moving(view) or view.state == "succeeded":
+    if view.state == "succeeded":
         return None
-    if hasattr(executors, "why"):
-        return executors.why(view.plan)
-    return Answer(
-        view.plan, view.state, view.waits[0] if view.waits else "It ended.", [Cause("x", one) for one in view.waits]
-    )
+    answer = executors.why(view.plan)
+    return answer if any(cause.kind not in {"running", "moves"} for cause in answer.causes) else None
 
 
 def step(executors: Executors, address: Address) -> dict[str, Any]:
@@ -278,7 +265,8 @@ def step(executors: Executors, address: Address) -> dict[str, Any]:
     page, show = _number(address.get("page")), address.get("show", "")
     children = client.children(name, number, state=show or None, first=(page - 1) * _A_PAGE, most=_A_PAGE)
     chosen = children.counts.get(show, 0) if show else children.total
-    tries = views.attempts(view, moments, int(time.time() * 1000))
+    census = client.census()
+    tries = views.attempts(view, moments, census.now_ms, views.running(census, name))
     return {
         "view": view,
         "step": one,
@@ -378,13 +366,12 @@ def _number(text: str | None) -> int:
 
 
 def doctor(settings: Settings) -> dict[str, Any]:
-    try:
-        from chargehand.doctor.checks import examine
-
-        findings = examine(settings)
-    except ImportError:
-        findings = []
-    return {"findings": findings, "checks": 0}
+    """What `chargehand doctor` finds on this node. It takes a second, and longer when Redis does not answer."""
+    findings = examine(settings)
+    return {
+        "wrong": [one for one in findings if one.severity != "ok"],
+        "passed": [one for one in findings if one.severity == "ok"],
+    }
 
 
 PAGES = {

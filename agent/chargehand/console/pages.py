@@ -33,7 +33,7 @@ def _shown(name: str, request: Request) -> Response:
     return page(
         request,
         one.template,
-        live=f"/live/{name}?{urlencode(address)}" if name != "plans" else "",
+        live=f"/live/{name}?{urlencode(address)}",
         said=acting.SAID.get(request.query_params.get("done", ""), ""),
         **values,
     )

@@ -20,6 +20,7 @@ from starlette.responses import HTMLResponse
 
 from chargehand import __version__
 from chargehand.console import views
+from chargehand.console.access import Via
 
 __all__ = ["Visitor", "page", "parts", "visitor"]
 
@@ -30,6 +31,7 @@ class Visitor(NamedTuple):
     name: str
     acts: bool  # there are buttons
     csrf: str  # stands in every form
+    signed_in: bool  # with a token, in this browser
 
 
 def visitor(request: Request) -> Visitor:
@@ -39,6 +41,7 @@ def visitor(request: Request) -> Visitor:
         getattr(who, "name", ""),
         bool(getattr(who, "acts", False)),
         getattr(request.state, "csrf", ""),
+        getattr(who, "via", None) is Via.SESSION,
     )
 
 
@@ -91,6 +94,7 @@ def _environment() -> Environment:
         "pretty": views.pretty,
         "query": lambda pairs: urlencode({key: value for key, value in pairs.items() if value}),
         "rate": views.rate,
+        "sentence": lambda text: text[:1].upper() + text[1:],
         "took": views.took,
         "tone": views.tone,
     }

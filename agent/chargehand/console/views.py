@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -24,12 +24,12 @@ __all__ = [
     "clock",
     "count",
     "iso",
-    "moving",
     "nodes",
     "plan_allows",
     "plural",
     "pretty",
     "rate",
+    "running",
     "step_allows",
     "step_counts",
     "told",
@@ -39,7 +39,7 @@ __all__ = [
 
 _TONES = {
     "good": ("succeeded", "active", "ok", "ready", "working"),
-    "busy": ("running", "queued", "reverting"),
+    "busy": ("running", "reverting"),
     "warn": ("paused", "retrying", "failing", "cancelling", "undoing", "undo retrying", "warning", "lost", "skipped"),
     "bad": ("failed", "rejected", "spoiled", "silent", "error", "halted"),
     "off": ("cancelled", "reverted"),
@@ -148,11 +148,6 @@ def step_allows(view: PlanView, step: StepView) -> set[str]:
     return able & whole - (set() if step.state == "suspended" else {"send"})
 
 
-def moving(view: PlanView) -> bool:
-    """True while a step of it runs."""
-    return view.state == "running" and any(step.state == "running" for step in view.steps)
-
-
 def step_counts(view: PlanView) -> dict[str, int]:
     """How many steps are in which state; those that run apart from those that are queued."""
     return dict(Counter(step.state for step in view.steps))
@@ -213,7 +208,28 @@ class Attempt(NamedTuple):
     outcome: str  # a state's word
 
 
-def attempts(view: PlanView, moments: Iterable[Moment], now_ms: int) -> list[Attempt]:
+class Running(NamedTuple):
+    """Where a step runs, and since when (ms of Redis' TIME), as its worker told last."""
+
+    node: str
+    since_ms: int
+
+
+def running(census: Census, plan: str) -> dict[tuple[int, int], Running]:
+    """What workers run of a plan: (step, attempt) -> where. Of a worker with very many, the first."""
+    found = {}
+    for one in census.members:
+        told_ms = census.now_ms - round(one.beat_age * 1000)
+        for key, for_ms in zip(one.member.running, one.member.for_ms, strict=False):
+            owner, step, attempt = key.rsplit("/", 2)
+            if owner == plan:
+                found[int(step), int(attempt)] = Running(one.member.node, told_ms - for_ms)
+    return found
+
+
+def attempts(
+    view: PlanView, moments: Iterable[Moment], now_ms: int, run: Mapping[tuple[int, int], Running]
+) -> list[Attempt]:
     """All that is known of who ran what when: by step, then by time. What runs now ends now."""
     found: dict[int, list[Attempt]] = defaultdict(list)
     actions = {step.index: step.action for step in view.steps}
@@ -238,13 +254,16 @@ def attempts(view: PlanView, moments: Iterable[Moment], now_ms: int) -> list[Att
                 )
             )
         if step.state == "running":
-            began = _ready_ms(view, step, found)
-            found[step.index].append(Attempt(step.index, step.action, step.attempt, began, now_ms, "", "running"))
+            where = run.get((step.index, step.attempt)) or Running("", _ready_ms(view, step, found))
+            began = min(where.since_ms, now_ms)
+            found[step.index].append(
+                Attempt(step.index, step.action, step.attempt, began, now_ms, where.node, "running")
+            )
     return [one for step in sorted(found) for one in sorted(found[step], key=lambda one: one.started_ms)]
 
 
 def _ready_ms(view: PlanView, step: StepView, found: dict[int, list[Attempt]]) -> int:
-    """When a step that runs could begin: nobody writes down when it did."""
+    """When a step that runs could begin: for as long as its worker has not told when it did."""
     own = [one.ended_ms for one in found[step.index]]
     before = [
         result.ended_ms

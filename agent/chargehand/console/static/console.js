@@ -6,14 +6,15 @@
   const address = document.body.dataset.live;
   const pulse = document.getElementById("pulse");
   const lost = document.getElementById("lost");
-  const waiting = new Map(); // part -> HTML that came while somebody was typing in it
+  const waiting = new Map(); // part -> HTML that came while somebody was typing or choosing in it
 
   const say = (text) => { if (pulse && pulse.textContent !== text) pulse.textContent = text; };
 
   // What a person has opened, marked, typed or scrolled in a part stays as it is.
   const busy = (element) => {
     const active = document.activeElement;
-    return element.contains(active) && active.matches("input, select, textarea");
+    return element.querySelector("input:checked") !== null
+      || (element.contains(active) && active.matches("input:not([type=checkbox]), select, textarea"));
   };
 
   const put = (element, html) => {
@@ -53,9 +54,11 @@
     }
   };
 
-  document.addEventListener("focusout", () => setTimeout(() => {
-    if (waiting.size) take(Object.fromEntries(waiting));
-  }));
+  for (const what of ["focusout", "change"]) {
+    document.addEventListener(what, () => setTimeout(() => {
+      if (waiting.size) take(Object.fromEntries(waiting));
+    }));
+  }
 
   // The output of a plan is read from its end.
   for (const one of document.querySelectorAll("pre.output")) one.scrollTop = one.scrollHeight;
