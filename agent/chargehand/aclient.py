@@ -148,13 +148,17 @@ class AsyncClient:
     async def search(
         self,
         *,
-        state: str | None = None,
+        state: str | Iterable[str] | None = None,
         action: str = "",
         labels: Iterable[str] = (),
         since: datetime | None = None,
         until: datetime | None = None,
         most: int = 50,
         children: bool = False,
+        by: str = "",
+        text: str = "",
+        longer_than: float | None = None,
+        oldest_first: bool = False,
     ) -> list[PlanView]:
         return await self._run(
             self._client.search,
@@ -165,6 +169,10 @@ class AsyncClient:
             until=until,
             most=most,
             children=children,
+            by=by,
+            text=text,
+            longer_than=longer_than,
+            oldest_first=oldest_first,
         )
 
     async def export(

@@ -280,21 +280,29 @@ class Client(Requests):
     def search(
         self,
         *,
-        state: str | None = None,
+        state: str | Iterable[str] | None = None,
         action: str = "",
         labels: Iterable[str] = (),
         since: datetime | None = None,
         until: datetime | None = None,
         most: int = 50,
         children: bool = False,
+        by: str = "",
+        text: str = "",
+        longer_than: float | None = None,
+        oldest_first: bool = False,
     ) -> list[PlanView]:
         """Plans that meet all of it, at most `most`, without their steps.
 
-        state: a word, as in a view. action: what was asked for. labels: all of them. since, until: of the submission,
-        with their time zone. Of an action or a label, the latest submissions come first; else those under way, then
-        those that ended, each by when they came into their state. Sub-plans are left out unless `children`.
+        state: a word, as in a view, or several. action: what was asked for. labels: all of them. since, until: of the
+        submission, with their time zone. by: in the name of who submitted it. text: in the label or one of the labels.
+        longer_than: in its state for so many seconds. Of an action or a label, the latest submissions come first; else
+        those under way, then those that ended, each by when they came into their state; the other way round with
+        `oldest_first`. Sub-plans are left out unless `children`.
         """
-        states = None if state is None else frozenset(one for one in PlanState if reading.PLAN_WORDS[one] == state)
+        words = None if state is None else {state} if isinstance(state, str) else set(state)
+        states = words if words is None else frozenset(one for one in PlanState if reading.PLAN_WORDS[one] in words)
+        before = None if longer_than is None else self._ask(submission.now_ms) - round(longer_than * 1000)
         wanted = Wanted(
             states,
             action,
@@ -302,6 +310,11 @@ class Client(Requests):
             0 if since is None else int(since.timestamp() * 1000),
             None if until is None else int(until.timestamp() * 1000),
             children,
+            by,
+            text,
+            before,
+            oldest_first,
+            words is not None and "submitted" in words,
         )
         return self._ask(lambda line: list(islice(searching.search(line, self._keys, wanted), most)))
 

@@ -204,13 +204,17 @@ class Executors(Whereabouts):
     def search(
         self,
         *,
-        state: str | None = None,
+        state: str | Iterable[str] | None = None,
         action: str = "",
         labels: Iterable[str] = (),
         since: datetime | None = None,
         until: datetime | None = None,
         most: int = 50,
         children: bool = False,
+        by: str = "",
+        text: str = "",
+        longer_than: float | None = None,
+        oldest_first: bool = False,
     ) -> list[PlanView]:
         """As `Client.search`, over all executors that answer. Raises `Unavailable` when none does."""
         some = list(labels)
@@ -219,7 +223,17 @@ class Executors(Whereabouts):
         for name, client in self._clients.items():
             try:
                 views = client.search(
-                    state=state, action=action, labels=some, since=since, until=until, most=most, children=children
+                    state=state if state is None or isinstance(state, str) else list(state),
+                    action=action,
+                    labels=some,
+                    since=since,
+                    until=until,
+                    most=most,
+                    children=children,
+                    by=by,
+                    text=text,
+                    longer_than=longer_than,
+                    oldest_first=oldest_first,
                 )
             except Unavailable as error:
                 if self._alone is not None:
@@ -232,8 +246,11 @@ class Executors(Whereabouts):
         for one in silent:
             self._tell(f"executor {one}: its plans are missing here")
         if len(self._clients) > 1:
-            by_submission = bool(action or some)
-            found.sort(key=lambda view: -view.submitted_ms if by_submission else (view.state in _ENDED, -view.since_ms))
+            sign = 1 if oldest_first else -1
+            if action or some:
+                found.sort(key=lambda view: sign * view.submitted_ms)
+            else:
+                found.sort(key=lambda view: (view.state in _ENDED, sign * view.since_ms))
         return found[:most]
 
     def export(

@@ -244,7 +244,7 @@ def test_scheduled(running: Program, client: Client, chargehand: Chargehand) -> 
     shown = chargehand("plan", "show", name).stdout
     assert "state      scheduled since " in shown
     assert "\nstarts     at " in shown
-    assert "\nwaits      it is scheduled for " in shown
+    assert shown.startswith("It is scheduled for ")
     view = view_of(client, name)
     assert abs(view.start_at_ms - time.time() * 1000 - 7_200_000) < 600_000
     assert chargehand("plan", "cancel", name).returncode == 0
@@ -271,7 +271,8 @@ def test_after_another_plan(running: Program, client: Client, chargehand: Charge
     first = submit(client, "held", path=str(place / "l"), text="x", gate=str(place / "gate"))
     second = chargehand("submit", "nothing", "--after", first).stdout.strip()
     until("it waits", lambda: state(client, second) == "waiting")
-    assert f"\nwaits      it waits for plan {first} to end\n" in chargehand("plan", "show", second).stdout
+    shown = chargehand("plan", "show", second).stdout
+    assert shown.startswith(f"It waits for plan {first} to end (chargehand why {second})\n")
     (place / "gate").touch()
     assert client.wait(second, 20) is PlanState.SUCCEEDED
 
@@ -283,9 +284,10 @@ def test_locks(running: Program, client: Client, chargehand: Chargehand, place: 
     second = chargehand("submit", "nothing", "--lock", "db").stdout.strip()
     third = chargehand("submit", "nothing", "--shared-lock", "db").stdout.strip()
     until("the last waits", lambda: state(client, third) == "waiting")
-    assert f"\nwaits      it waits for the lock 'db', held by plan {first}\n" in chargehand("plan", "show", second).stdout
+    shown = chargehand("plan", "show", second).stdout
+    assert shown.startswith(f"It waits for the lock 'db', held by plan {first} (chargehand why {second})\n")
     shown = chargehand("plan", "show", third).stdout
-    assert f"\nwaits      it waits for the lock 'db', held by plan {first}; 1 before it\n" in shown
+    assert shown.startswith(f"It waits for the lock 'db', held by plan {first}; 1 before it (chargehand why {third})\n")
     refused = chargehand("submit", "nothing", "--lock", "db", "--busy", "reject", "--wait")
     assert refused.returncode == 1
     assert "error      not started: another plan holds 'db'" in refused.stdout

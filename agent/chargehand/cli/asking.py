@@ -2,55 +2,36 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from chargehand.cli.options import config_option, connected, given_value
+from chargehand.cli import completion
+from chargehand.cli.bulk import ask_all, bulk_options, chosen, each
+from chargehand.cli.options import config_option, given_value
+from chargehand.plan.asking import Request
 
 if TYPE_CHECKING:
     from chargehand.client import Client
-    from chargehand.executors import Executors
 
-__all__ = ["COMMANDS", "each"]
+__all__ = ["COMMANDS"]
 
-_PLANS = click.argument("plans", metavar="PLAN...", nargs=-1, required=True)
-_PLAN = click.argument("plan", metavar="PLAN")
-_STEPS = click.argument("steps", metavar="STEP...", type=click.IntRange(0), nargs=-1, required=True)
+_AT_ONCE = 500  # steps in one request
 
 
-def each(
-    names: Iterable[str],
-    ask: Callable[[Client, str], None],
-    done: str,
-    *,
-    find: Callable[[Executors, str], Client] = lambda executors, plan: executors.at(plan),
-) -> int:
-    """Ask it of each (of a plan: its id). What does not fit is told, and the others are asked all the same."""
-    from chargehand.client import NotPossible
-
-    code = 0
-    with connected() as executors:
-        for name in dict.fromkeys(names):
-            try:
-                ask(find(executors, name), name)
-            except NotPossible as refused:
-                print(f"chargehand: {refused}", file=sys.stderr)
-                code = 1
-            else:
-                print(f"{name} {done}")
-    return code
+def _plans(request: Request) -> Callable[..., Any]:
+    return click.argument("plans", metavar="[PLAN]...", nargs=-1, shell_complete=completion.plans_for(request))
 
 
 @click.command()
-@_PLANS
+@_plans(Request.CANCEL)
 @click.option(
     "--grace", default="10s", show_default=True, metavar="TIME", help="What runs has so long to end by itself."
 )
+@bulk_options
 @config_option
-def cancel(plans: tuple[str, ...], grace: str) -> int:
+def cancel(plans: tuple[str, ...], grace: str, **options: Any) -> int:
     """End plans: nothing new starts; what runs is told, and ended when the grace is over.
 
     A command gets SIGTERM, then SIGKILL. A step that succeeds within the grace has succeeded. "plan wait" waits for the
@@ -64,67 +45,126 @@ def cancel(plans: tuple[str, ...], grace: str) -> int:
         seconds = float(parse_duration(grace))
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--grace") from None
-    return each(plans, lambda client, plan: client.cancel(plan, grace=seconds), "is being cancelled")
+    return ask_all(
+        chosen(plans, **options),
+        Request.CANCEL,
+        lambda client, plan: client.cancel(plan, grace=seconds),
+        "is being cancelled",
+    )
 
 
 @click.command()
-@_PLANS
+@_plans(Request.HALT)
+@bulk_options
 @config_option
-def halt(plans: tuple[str, ...]) -> int:
+def halt(plans: tuple[str, ...], **options: Any) -> int:
     """End plans at once and for good, even while a step hangs. What runs is ended without a grace, and not waited for.
 
     Exit code: 0, or 1 when one of the plans has ended already.
     """
-    return each(plans, lambda client, plan: client.halt(plan), "is being halted")
+    return ask_all(chosen(plans, **options), Request.HALT, lambda client, plan: client.halt(plan), "is being halted")
 
 
 @click.command()
-@_PLANS
+@_plans(Request.RESUME)
+@bulk_options
 @config_option
-def resume(plans: tuple[str, ...]) -> int:
+def resume(plans: tuple[str, ...], **options: Any) -> int:
     """Run the failed steps of paused plans again.
 
     Exit code: 0, or 1 when one of the plans is not paused.
     """
-    return each(plans, lambda client, plan: client.resume(plan), "is being resumed")
+    return ask_all(
+        chosen(plans, **options), Request.RESUME, lambda client, plan: client.resume(plan), "is being resumed"
+    )
 
 
 @click.command()
-@_PLANS
+@_plans(Request.REVERT)
+@bulk_options
 @config_option
-def revert(plans: tuple[str, ...]) -> int:
+def revert(plans: tuple[str, ...], **options: Any) -> int:
     """Undo plans: nothing new starts; then what succeeded is reverted, backwards.
 
     Steps of actions without a revert phase stay as they are.
 
     Exit code: 0, or 1 when one of the plans cannot be reverted.
     """
-    return each(plans, lambda client, plan: client.revert(plan), "is being reverted")
+    return ask_all(
+        chosen(plans, **options), Request.REVERT, lambda client, plan: client.revert(plan), "is being reverted"
+    )
 
 
 @click.command()
-@_PLAN
-@_STEPS
+@click.argument("words", metavar="[PLAN STEP...]", nargs=-1, shell_complete=completion.steps_for(Request.SKIP))
+@click.option("--failed", is_flag=True, help="All steps that failed; of each of several plans.")
+@bulk_options
 @config_option
-def skip(plan: str, steps: tuple[int, ...]) -> int:
+def skip(words: tuple[str, ...], *, failed: bool, **options: Any) -> int:
     """Let a paused plan go on without steps that failed.
 
     What depends on them runs; a step that needs the output of one of them fails.
+
+    Exit code: 0, or 1 when one of the steps cannot be skipped.
     """
-    return each([plan], lambda client, one: client.skip(one, steps), f"goes on without {_named(steps)}")
+    return _ask_of_steps(words, failed, options, Request.SKIP, "goes on without {}")
 
 
 @click.command()
-@_PLAN
-@_STEPS
+@click.argument("words", metavar="[PLAN STEP...]", nargs=-1, shell_complete=completion.steps_for(Request.RETRY))
+@click.option("--failed", is_flag=True, help="All steps that failed; of each of several plans.")
+@bulk_options
 @config_option
-def retry(plan: str, steps: tuple[int, ...]) -> int:
-    """Run steps that failed again. Other failed steps of the plan stay as they are; "plan resume" runs all of them."""
-    return each([plan], lambda client, one: client.retry(one, steps), f"runs {_named(steps)} again")
+def retry(words: tuple[str, ...], *, failed: bool, **options: Any) -> int:
+    """Run steps that failed again. Other failed steps of the plan stay as they are.
+
+    With --failed it is as "plan resume", for plans that still run too.
+
+    Exit code: 0, or 1 when one of the steps cannot be run again.
+    """
+    return _ask_of_steps(words, failed, options, Request.RETRY, "runs {} again")
+
+
+def _ask_of_steps(words: tuple[str, ...], failed: bool, options: dict[str, Any], request: Request, done: str) -> int:
+    """PLAN STEP..., or with `failed` all failed steps of plans that are named, or are like that."""
+    if failed:
+        return ask_all(
+            chosen(words, **options),
+            request,
+            lambda client, plan: _ask(client, request, plan, None),
+            done.format("its failed steps"),
+        )
+    picked = chosen(words[:1], **options)
+    if not picked.plans:
+        raise click.UsageError("of plans that are not named it is --failed: all steps that failed")
+    if not words[1:]:
+        raise click.UsageError(f"which steps of plan {words[0]}? Name them, or --failed: all that failed")
+    steps = [_step(word) for word in words[1:]]
+    return ask_all(picked, request, lambda client, plan: _ask(client, request, plan, steps), done.format(_named(steps)))
+
+
+def _ask(client: Client, request: Request, plan: str, steps: list[int] | None) -> None:
+    """Of these steps; None: of those that failed."""
+    if steps is None:
+        view = client.read(plan)
+        steps = [step.index for step in view.steps if step.state == "failed"] if view is not None else [0]
+    if not steps:
+        from chargehand.client import NotPossible
+
+        raise NotPossible(f"plan {plan} has no step that failed")
+    ask = client.skip if request is Request.SKIP else client.retry
+    for at in range(0, len(steps), _AT_ONCE):
+        ask(plan, steps[at : at + _AT_ONCE])
+
+
+def _step(word: str) -> int:
+    if not word.isdecimal():
+        raise click.BadParameter(f"{word!r} is no step: they are numbered from 0", param_hint="STEP")
+    return int(word)
 
 
 @click.command()
-@_PLAN
+@click.argument("plan", metavar="PLAN", shell_complete=completion.plans_for(Request.SEND))
 @click.argument("step", metavar="STEP", type=click.IntRange(0))
 @click.argument("name", metavar="NAME")
 @click.argument("data", metavar="[DATA]", default="")
@@ -141,8 +181,9 @@ def event(plan: str, step: int, name: str, data: str, *, optional: bool) -> int:
     )
 
 
-def _named(steps: tuple[int, ...]) -> str:
-    return f"{'step' if len(steps) == 1 else 'steps'} {', '.join(map(str, steps))}"
+def _named(steps: Iterable[int]) -> str:
+    numbers = [str(step) for step in steps]
+    return f"{'step' if len(numbers) == 1 else 'steps'} {', '.join(numbers)}"
 
 
 COMMANDS = (cancel, halt, resume, revert, skip, retry, event)

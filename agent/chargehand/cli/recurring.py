@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from chargehand.cli.asking import each
+from chargehand.cli.bulk import each
 from chargehand.cli.errors import CliError
 from chargehand.cli.options import (
     config_option,

@@ -141,7 +141,7 @@ def _width() -> int:
 
 def _tell(view: PlanView) -> None:
     """What went wrong, or what came out: of a plan that was sent to nodes, of each."""
-    from chargehand.cli.plan import failures
+    from chargehand.cli.showing import failures
 
     for line in failures(view):
         print(line)

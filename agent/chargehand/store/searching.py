@@ -30,11 +30,17 @@ class Wanted(NamedTuple):
     since_ms: int = 0
     until_ms: int | None = None
     children: bool = False  # sub-plans too
+    by: str = ""  # in the name of who submitted it
+    text: str = ""  # in the label or one of the labels, whatever the case
+    before_ms: int | None = None  # in its state since then or longer
+    oldest_first: bool = False
+    submitted: bool = False  # those not accepted yet, beside `states`
 
 
 def search(line: Line, keys: Keys, wanted: Wanted) -> Iterator[PlanView]:
     """Plans that meet all of it: those not accepted yet first; then those of an action or a label by their submission,
     the newest first; or else those that can still move and those that ended, each by when they came into their state.
+    `oldest_first` turns each of these around.
 
     It walks the narrowest index there is, page by page, so a caller that has enough just stops. What moves meanwhile
     may be missing; nothing comes twice.
@@ -48,7 +54,7 @@ def search(line: Line, keys: Keys, wanted: Wanted) -> Iterator[PlanView]:
 
 
 def _candidates(line: Line, keys: Keys, wanted: Wanted) -> Iterator[Iterator[bytes]]:
-    if wanted.states is None:
+    if wanted.states is None or wanted.submitted:
         yield _pending(line, keys)
     states = [state for state in PlanState if wanted.states is None or state in wanted.states]
     texts = [keys.labelled(f"action:{wanted.action}")] if wanted.action else []
@@ -58,17 +64,19 @@ def _candidates(line: Line, keys: Keys, wanted: Wanted) -> Iterator[Iterator[byt
     in_states = line.batch([("ZCOUNT", keys.index(chr(state)), wanted.since_ms, "+inf") for state in states])
     if texts and (wanted.states is None or min(sizes) <= sum(in_states)):
         lead = texts.pop(sizes.index(min(sizes)))
-        yield _also_in(line, texts, _newest(line, lead, wanted.since_ms, wanted.until_ms))
+        walk = _walk(line, lead, wanted.since_ms, wanted.until_ms, oldest_first=wanted.oldest_first)
+        yield _also_in(line, texts, (plan for plan, _ in walk))
         return
     # A plan comes into a state when it is submitted or later, so only the beginning bounds these.
     for ended in (False, True):
-        walks = [_walk(line, keys.index(chr(one)), wanted.since_ms, None) for one in states if (one in ENDED) is ended]
-        newest = heapq.merge(*walks, key=itemgetter(1), reverse=True)
-        yield _also_in(line, texts, (plan for plan, _ in newest))
-
-
-def _newest(line: Line, key: str, since_ms: int, until_ms: int | None) -> Iterator[bytes]:
-    return (plan for plan, _ in _walk(line, key, since_ms, until_ms))
+        bounds = wanted.since_ms, wanted.before_ms
+        walks = [
+            _walk(line, keys.index(chr(one)), *bounds, oldest_first=wanted.oldest_first)
+            for one in states
+            if (one in ENDED) is ended
+        ]
+        merged = heapq.merge(*walks, key=itemgetter(1), reverse=not wanted.oldest_first)
+        yield _also_in(line, texts, (plan for plan, _ in merged))
 
 
 def _pending(line: Line, keys: Keys) -> Iterator[bytes]:
@@ -105,12 +113,20 @@ def _batched(items: Iterator[T], size: int) -> Iterator[list[T]]:
 def _meets(view: PlanView, wanted: Wanted) -> bool:
     """What the index that was walked does not say by itself, and what has changed since."""
     return (
-        (wanted.states is None or view.state in {PLAN_WORDS[state] for state in wanted.states})
+        (wanted.states is None or view.state in _words(wanted))
         and wanted.action in {"", view.label}
         and set(wanted.labels) <= set(view.labels)
         and wanted.since_ms <= view.submitted_ms
         and (wanted.until_ms is None or view.submitted_ms <= wanted.until_ms)
+        and wanted.by in view.by
+        and (not wanted.text or any(wanted.text.lower() in one.lower() for one in (view.label, *view.labels)))
+        and (wanted.before_ms is None or (view.since_ms or view.submitted_ms) <= wanted.before_ms)
     )
+
+
+def _words(wanted: Wanted) -> set[str]:
+    words = {PLAN_WORDS[state] for state in wanted.states or ()}
+    return words | {"submitted"} if wanted.submitted else words
 
 
 def in_state(line: Line, keys: Keys, state: PlanState, since_ms: int, until_ms: int) -> Iterator[str]:
