@@ -45,10 +45,11 @@ def test_a_stuck_plan_is_found_understood_and_resumed(
     with visit(browser, console, "ada") as ada:
         page = ada.page
         page.get_by_role("link", name="Plans", exact=True).click()
-        page.get_by_label("State").select_option("paused")
+        page.get_by_label("State", exact=True).select_option("paused")
         page.get_by_role("button", name="Show").click()
         page.get_by_role("link", name="patch the hosts").click()
         why = page.get_by_role("region", name="Why it stands still")
+        expect(why).to_contain_text("step 1 (fails_until) failed, and somebody is to decide")
         expect(why).to_contain_text("flag is not there yet")
         expect(page.get_by_role("link", name=re.compile("1 fails_until: failed"))).to_be_visible()
         (place / "flag").touch()
@@ -181,6 +182,30 @@ def test_several_plans_at_once_by_their_count(
         ada.heading("Resume: asked of 2 plans")
     for name in names[1:]:
         assert client.wait(name, 60) is PlanState.SUCCEEDED
+
+
+def test_a_plan_is_submitted_and_sent_an_event(
+    running: Program, client: Client, console: Console, browser: Browser, place: Path
+) -> None:
+    with visit(browser, console, "ada") as ada:
+        page = ada.go("/plans")
+        page.get_by_role("link", name="Submit one").click()
+        page.get_by_label("Action").select_option("waits")
+        page.get_by_label("Inputs").fill('{"path": 3}')
+        page.get_by_role("button", name="Submit").click()
+        expect(page.get_by_role("alert").filter(has_text="parameter 'path'")).to_be_visible()
+        page.get_by_label("Inputs").fill(f'{{"path": "{place}/lines"}}')
+        page.get_by_label("Labels").fill("by hand, once")
+        page.get_by_role("button", name="Submit").click()
+        ada.heading("waits")
+        expect(page.locator("#live_facts")).to_contain_text("by ada")
+        page.locator("summary", has_text="Send event").click()
+        page.get_by_label("Event", exact=True).fill("go")
+        page.get_by_label("Data").fill('{"speed": 3}')
+        page.get_by_role("button", name="Send", exact=True).click()
+        expect(page.locator("#live_head .badge")).to_have_text("succeeded", timeout=SOON)
+        (found,) = client.search(labels=["by hand"])
+        assert client.output(found.plan)["data"] == {"speed": 3}
 
 
 def test_redis_goes_and_comes_back(running: Program, console: Console, browser: Browser, server: Server) -> None:

@@ -94,6 +94,7 @@ def _pages(client: Client, place: Path) -> dict[str, str]:
         "a queue": "/queues/narrow",
         "executors": "/executors",
         "doctor": "/doctor",
+        "submitting": "/submit?action=echo",
         "login": "/login",
         "not there": "/plans/nope",
     }

@@ -27,7 +27,7 @@ from chargehand.executors import Executors
 from chargehand.requests import NotPossible
 from chargehand.store.plans import PlanView
 
-__all__ = ["LABELS", "ROUTES", "SAID"]
+__all__ = ["LABELS", "ROUTES", "SAID", "turned_away"]
 
 Form = Mapping[str, Sequence[str]]
 
@@ -120,7 +120,7 @@ def _text(sent: Form, name: str) -> str:
     return sent.get(name, [""])[0].strip()
 
 
-def _turned_away(request: Request, what: str, target: str) -> Response | None:
+def turned_away(request: Request, what: str, target: str) -> Response | None:
     """None: who asks may act. `access` has looked already; this is for a route that it should not know."""
     if visitor(request).acts:
         return None
@@ -145,7 +145,7 @@ def _plan_asked(request: Request, sent: Form) -> Response:
     act = _ACTS.get(name)
     if act is None:
         return page(request, "error.html", status=404, title="Not found", text=f"there is no act {name!r}", advice=[])
-    away = _turned_away(request, name, plan)
+    away = turned_away(request, name, plan)
     if away is not None:
         return away
     desk: Desk = request.app.state.desk
@@ -201,7 +201,7 @@ def _bulk_asked(request: Request, sent: Form, refused: str = "") -> Response:
     name = _text(sent, "act")
     if name not in LABELS:
         return page(request, "error.html", status=404, title="Not found", text=f"there is no act {name!r}", advice=[])
-    away = _turned_away(request, f"bulk {name}", "")
+    away = turned_away(request, f"bulk {name}", "")
     if away is not None:
         return away
     desk: Desk = request.app.state.desk
@@ -278,7 +278,7 @@ def _recurring_asked(request: Request) -> Response:
     name, what = request.path_params["name"], request.path_params["act"]
     if what not in _RECURRING:
         return page(request, "error.html", status=404, title="Not found", text=f"there is no act {what!r}", advice=[])
-    away = _turned_away(request, f"recurring {what}", name)
+    away = turned_away(request, f"recurring {what}", name)
     if away is not None:
         return away
     desk: Desk = request.app.state.desk

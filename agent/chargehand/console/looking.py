@@ -291,7 +291,7 @@ class Found(NamedTuple):
     bounded: int  # so many were looked through, and there are more; 0: all that there are
 
 
-FILTERS = ("q", "state", "action", "label", "by", "since", "until")
+FILTERS = ("q", "state", "action", "label", "by", "longer", "since", "until")
 
 
 def plans(executors: Executors, address: Address) -> dict[str, Any]:
@@ -311,7 +311,7 @@ def plans(executors: Executors, address: Address) -> dict[str, Any]:
         "more": len(found.plans) > page * _A_PAGE,
         "page": page,
         "bounded": found.bounded,
-        "states": list(PLAN_WORDS.values()),
+        "states": ["submitted", *PLAN_WORDS.values()],
     }
 
 
@@ -326,6 +326,7 @@ def choose(executors: Executors, asked: Address, most: int) -> Found:
         labels=[asked["label"]] if asked["label"] else [],
         since=_time(asked["since"]),
         until=_time(asked["until"]),
+        longer_than=_seconds(asked["longer"]),
         most=max(most, _THROUGH) if text or by else most,
     )
     if not text and not by:
@@ -341,6 +342,15 @@ def _mentions(view: PlanView, text: str) -> bool:
 def is_id(text: str) -> bool:
     """True for what may be a plan's id."""
     return re.fullmatch(r"[A-Za-z0-9._-]{1,96}", text) is not None
+
+
+def _seconds(text: str) -> float | None:
+    if not text:
+        return None
+    try:
+        return float(parse_duration(text))
+    except ValueError as error:
+        raise BadFilter(f"how long a plan is in its state: {error}") from None
 
 
 def _time(text: str) -> datetime | None:

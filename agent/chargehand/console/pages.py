@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from chargehand.console import acting, live, looking
+from chargehand.console import acting, live, looking, ordering
 from chargehand.console.desk import Desk
 from chargehand.console.looking import PAGES, Missing
 from chargehand.console.rendering import page
@@ -76,5 +76,6 @@ ROUTES: list[BaseRoute] = [
     _route("/executors", "executors"),
     Route("/doctor", _doctor, name="doctor"),
     *acting.ROUTES,
+    *ordering.ROUTES,
     *live.ROUTES,
 ]
