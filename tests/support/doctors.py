@@ -7,10 +7,12 @@ from pathlib import Path
 
 import msgspec
 
+from chargehand.config.load import load
 from chargehand.doctor import Finding
+from chargehand.doctor.checks import examine, exit_code
 from support.commands import chargehand
 
-__all__ = ["ACTIONS", "Diagnosis", "diagnose", "write_node"]
+__all__ = ["ACTIONS", "Diagnosis", "diagnose", "diagnose_by_command", "write_node"]
 
 #: A module of actions in which nothing is wrong.
 ACTIONS = "from chargehand import action\n\n@action\ndef hello() -> str:\n    return 'hello'\n"
@@ -35,8 +37,15 @@ class Diagnosis:
         return "\n".join([f"{one.severity}: {one.text}", *one.evidence, *one.advice])
 
 
-def diagnose(config: Path, *words: str) -> Diagnosis:
-    done = chargehand("doctor", "--json", *words, config=config)
+def diagnose(config: Path) -> Diagnosis:
+    """As the command finds it, in this process: it imports no actions."""
+    found = load(config)
+    findings = examine(found.settings, files=found.files)
+    return Diagnosis(exit_code(findings), findings)
+
+
+def diagnose_by_command(config: Path) -> Diagnosis:
+    done = chargehand("doctor", "--json", config=config)
     told = json.loads(done.stdout)
     assert done.returncode == told["code"], done.stderr
     return Diagnosis(done.returncode, msgspec.convert(told["findings"], list[Finding]))

@@ -36,16 +36,19 @@ def doctor(*, as_json: bool, show_all: bool) -> int:
       2  errors: work stands still, or is lost, or will be
     """
     from chargehand.cli.agent import agent_socket
+    from chargehand.config.files import config_path
+    from chargehand.config.load import directories
     from chargehand.config.problems import ConfigError
     from chargehand.doctor.checks import examine, exit_code
+    from chargehand.supervisor.control import socket_path
 
     try:
         found = loaded()
     except ConfigError as refused:
         try:
             socket = agent_socket()
-        except ConfigError:
-            socket = None
+        except ConfigError:  # no file can be read: where it would be without one
+            socket = socket_path(directories(config_path(None)[0])["runtime_dir"])
         findings = examine(None, refusals=[str(one) for one in refused.problems], socket=socket)
     else:
         findings = examine(found.settings, files=found.files)
