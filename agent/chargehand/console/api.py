@@ -18,7 +18,7 @@ from starlette.routing import BaseRoute, Route
 from chargehand.actions import ActionError
 from chargehand.client import Client
 from chargehand.console.desk import Desk
-from chargehand.console.endpoints import BadRequest, Call, Endpoint, Gone, Nothing, routes
+from chargehand.console.endpoints import Call, Endpoint, Gone, Nothing, Unfit, routes
 from chargehand.console.errors import problem
 from chargehand.console.openapi import document
 from chargehand.console.submitting import Holding, Submission, Text, add, plan_of, submit
@@ -28,7 +28,7 @@ from chargehand.requests import NotPossible, no_plan
 from chargehand.store.census import Census
 from chargehand.store.connection import Unavailable
 from chargehand.store.history import Moment
-from chargehand.store.plans import PLAN_WORDS, PlanView
+from chargehand.store.plans import PlanView
 from chargehand.store.recurring import RecurringView
 from chargehand.store.stats import QueueStats, Stats, Trouble
 from chargehand.store.subplans import ChildrenView
@@ -44,6 +44,11 @@ _STEPS = 1 << 31
 Time = Annotated[datetime, Meta(tz=True)]
 Count = Annotated[int, Meta(ge=1, le=1000)]
 Number = Annotated[int, Meta(ge=0, lt=_STEPS)]
+#: Of a plan, as in a view.
+StateWord = Literal[
+    "submitted", "scheduled", "waiting", "running", "paused", "failing", "cancelling", "reverting",
+    "succeeded", "failed", "cancelled", "reverted", "halted", "rejected"
+]  # fmt: skip
 
 
 # -- what is sent ---------------------------------------------------------------------------------
@@ -58,7 +63,7 @@ class Where(Struct):
 class Search(Struct):
     """All of it is met. Of an action or a label, the latest submissions come first."""
 
-    state: Annotated[str, Meta(max_length=30)] | None = None  # a word, as in a plan
+    state: StateWord | None = None
     action: Annotated[str, Meta(max_length=255)] = ""  # what was asked for
     label: list[Text] = []  # all of them
     since: Time | None = None  # of the submission
@@ -74,7 +79,7 @@ class Whole(Struct):
 class Some(Struct):
     """Some of many."""
 
-    state: Annotated[str, Meta(max_length=30)] | None = None  # of these alone
+    state: StateWord | None = None  # of these alone
     first: Number = 0
     most: Count = 100
 
@@ -170,14 +175,12 @@ def submit_plan(call: Call) -> Submitted:
     try:
         plan = submit(call.executors, call.body, call.desk.actions.known())
     except (ActionError, ValueError) as error:
-        raise BadRequest(str(error)) from error
+        raise Unfit(str(error)) from error
     return Submitted(plan)
 
 
 def list_plans(call: Call) -> list[PlanView]:
     asked: Search = call.query
-    if asked.state is not None and asked.state not in _STATE_WORDS:
-        raise BadRequest(f"there is no state {asked.state!r}; expected one of {', '.join(sorted(_STATE_WORDS))}")
     return call.executors.search(
         state=asked.state,
         action=asked.action,
@@ -249,9 +252,6 @@ def _there(executors: Executors, plan: str) -> Client:
     if client.read(plan, steps=False) is None:
         raise Gone(no_plan(plan))
     return client
-
-
-_STATE_WORDS = {*PLAN_WORDS.values(), "submitted"}
 
 
 # -- acting ---------------------------------------------------------------------------------------
@@ -336,7 +336,7 @@ def set_recurring(call: Call) -> RecurringAsked:
             name, plan, cron=asked.cron, zone=asked.zone, until=asked.until, most=asked.most, missed=asked.missed
         )
     except (ActionError, ValueError) as error:
-        raise BadRequest(str(error)) from error
+        raise Unfit(str(error)) from error
     return RecurringAsked(name, "set")
 
 
@@ -445,7 +445,7 @@ async def _news(request: Request, desk: Desk, follower: Follower, changes: list[
     told = loop.time()
     while True:
         for change in changes:
-            yield _event("change", change)
+            yield _event(change)
             told = loop.time()
         if follower.over and not follower.behind:
             return
@@ -458,7 +458,7 @@ async def _news(request: Request, desk: Desk, follower: Follower, changes: list[
             changes = await run_in_threadpool(_asked, desk, follower)
         except Unavailable as error:
             changes = []
-            yield _event("away", {"reason": str(error)})
+            yield _event(Change("away", str(error)))
             if await _stopped(stopping, LOOK):
                 return
         except NotPossible:  # its time to be kept is over
@@ -478,8 +478,8 @@ async def _stopped(stopping: asyncio.Event, seconds: float) -> bool:
     return True
 
 
-def _event(kind: str, data: Any) -> bytes:
-    return b"event: %s\ndata: %s\n\n" % (kind.encode(), msgspec.json.encode(data))
+def _event(change: Change) -> bytes:
+    return b"event: change\ndata: %s\n\n" % msgspec.json.encode(change)
 
 
 # -- the table ------------------------------------------------------------------------------------
@@ -507,8 +507,8 @@ ENDPOINTS: list[Endpoint] = [
         query=Watch,
         streams=True,
         about=(
-            "Server-sent events until the plan has ended or is paused: `change`, each with a Change as its data, and "
-            "`away` with a `reason` while Redis does not answer."
+            "Server-sent events until the plan has ended or is paused, each a `change` with a Change as its data. One "
+            "of the kind `away` says why there are no news: Redis does not answer; they go on when it does."
         ),
     ),
     *(

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, get_origin, get_type_hints
+from datetime import datetime
+from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Struct
@@ -22,11 +23,15 @@ from chargehand.console.desk import Desk
 from chargehand.console.errors import problem
 from chargehand.executors import Executors
 
-__all__ = ["BadRequest", "Call", "Endpoint", "Gone", "Nothing", "routes"]
+__all__ = ["BadRequest", "Call", "Endpoint", "Gone", "Nothing", "Unfit", "routes"]
 
 
 class BadRequest(Exception):
     """What was sent does not fit. The message says what was found and expected."""
+
+
+class Unfit(Exception):
+    """It is well-formed, and cannot be: no such action, an input that it does not take."""
 
 
 class Gone(Exception):
@@ -107,6 +112,8 @@ def _answered(endpoint: Endpoint, request: Request, query: Any, body: Any) -> Re
             answer = endpoint.answer(Call(request, executors, request.path_params, query, body))
     except BadRequest as error:
         response = problem(400, str(error))
+    except Unfit as error:
+        response = problem(422, str(error), title="It cannot be")
     except Gone as error:
         response = problem(404, str(error))
     except Exception as error:
@@ -139,9 +146,16 @@ def _query(request: Request, kind: type[Struct]) -> Any:
         else:
             given[name] = value
     try:
-        return msgspec.convert(given, kind, strict=False)
+        for name in given.keys() & kinds.keys():
+            if datetime in get_args(kinds[name]):  # which is written as one, and not as a number
+                given[name] = msgspec.convert(given[name], datetime)
+        made = msgspec.convert(given, kind, strict=False)
     except msgspec.ValidationError as error:
         raise BadRequest(f"the query: {error}") from error
+    for name in given.keys() & kinds.keys():
+        if getattr(made, name) is None:  # the text "null"
+            raise BadRequest(f"the query: {name}={given[name]} says nothing: leave it out")
+    return made
 
 
 def _body(data: bytes, kind: type[Struct]) -> Any:

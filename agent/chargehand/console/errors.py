@@ -17,7 +17,7 @@ from chargehand.console.rendering import page
 from chargehand.requests import NotPossible
 from chargehand.store.connection import Full, Refused, Unavailable, Unconfirmed
 
-__all__ = ["HANDLERS", "HEADERS", "PROBLEM", "Problem", "problem", "told"]
+__all__ = ["HANDLERS", "HEADERS", "PROBLEM", "Problem", "is_for_programs", "problem", "told"]
 
 log = logging.getLogger("chargehand.console")
 
@@ -58,6 +58,10 @@ def problem(
     return Response(body, status, headers=headers, media_type=PROBLEM)
 
 
+def is_for_programs(request: Request) -> bool:
+    return request.url.path.startswith(("/api/", "/metrics"))
+
+
 def told(
     request: Request,
     status: int,
@@ -68,7 +72,7 @@ def told(
     headers: Mapping[str, str] | None = None,
 ) -> Response:
     """The same for whoever asks: a page where pages are, a problem for programs."""
-    if request.url.path.startswith(("/api/", "/metrics")):
+    if is_for_programs(request):
         return problem(status, detail, advice=advice, title=title, headers=headers)
     title = title or HTTPStatus(status).phrase
     response = page(request, "error.html", status=status, title=title, text=detail, advice=list(advice))

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chargehand.console import access as rules
 from chargehand.console.access import COOKIE, Access, Came, Right, Via, Who, audit, right_of
-from chargehand.console.errors import HEADERS, told
+from chargehand.console.errors import HEADERS, is_for_programs, told
 
 __all__ = ["LARGEST", "Guard", "came_of", "later"]
 
@@ -46,21 +46,20 @@ class Guard:
         request.state.csrf = self._access.csrf(came, who)
         right = right_of(request.method, request.url.path)
         refusal = self._unknown(request, came, who, right)
-        body = b""
         if refusal is None and request.method not in {"GET", "HEAD"}:
             found = await _body(receive)
             if found is None:
                 detail = f"the body is larger than {LARGEST >> 20} MiB, the most that is taken"
                 refusal = told(request, 413, detail)
             else:
-                body = found
-                refusal = self._misled(request, who, body)
+                refusal = self._misled(request, who, found)
+                receive = _again(found, receive)
         if refusal is not None:
             if right is Right.ACT and who is not None:
                 audit(request, request.method, request.url.path, f"refused: {refusal.status_code}")
             await refusal(scope, receive, secured)
             return
-        await self._app(scope, _again(body, receive) if body else receive, secured)
+        await self._app(scope, receive, secured)
 
     def _unknown(self, request: Request, came: Came, who: Who | None, right: Right) -> Response | None:
         """Why this one may not do that; None: they may."""
@@ -76,6 +75,11 @@ class Guard:
         if who.may(right):
             return None
         detail = f"{who.name!r} may read, and {request.method} {request.url.path} acts"
+        if who.via is Via.LOOPBACK and is_for_programs(request):  # they can say more of who they are
+            headers = {"WWW-Authenticate": "Bearer"}
+            return told(
+                request, 401, detail, title="You may only read here", advice=_HOW_TO_ACT[who.via], headers=headers
+            )
         return told(request, 403, detail, title="You may only read here", advice=_HOW_TO_ACT[who.via])
 
     def _nobody(self, request: Request, came: Came) -> Response:
@@ -105,7 +109,7 @@ class Guard:
         path, kind = request.url.path, request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if who is None or path in {"/login", "/logout"}:
             return None
-        if path.startswith("/api/"):
+        if is_for_programs(request):
             # A form of another site cannot be JSON, nor a method other than POST.
             if request.method == "POST" and kind != "application/json" and who.via in {Via.SESSION, Via.PROXY}:
                 return told(request, 415, "a POST is JSON here", advice=["Content-Type: application/json"])

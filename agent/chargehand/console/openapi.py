@@ -45,6 +45,8 @@ _REFUSALS = (
     Refusal(409, "It does not fit the state as it is now.", acts=True),
     Refusal(413, "The body is too large.", body=True),
     Refusal(415, "The body is not JSON.", body=True),
+    Refusal(422, "There is no such action, or it does not take such an input.", body=True),
+    Refusal(429, "Too many tokens that are none came from there."),
     Refusal(503, "Redis cannot be reached."),
 )
 
@@ -94,12 +96,18 @@ def _operation(one: Endpoint, schema_of: dict[str, Any], components: dict[str, A
         required = any(field.required for field in msgspec.structs.fields(one.body))
         content = {"application/json": {"schema": schema_of[str(one.body)]}}
         operation["requestBody"] = {"required": required, "content": content}
-    kind = "text/event-stream" if one.streams else "application/json"
-    answer: dict[str, Any] = {"description": one.summary, "content": {kind: {"schema": schema_of[str(one.gives)]}}}
-    if one.streams:  # its schema is of each event's data
-        answer["content"][kind] = {"schema": {"type": "string"}, "x-event": schema_of[str(one.gives)]}
+    content = {"application/json": {"schema": schema_of[str(one.gives)]}}
+    if one.streams:
+        content = {"text/event-stream": {"schema": _event(schema_of[str(one.gives)])}}
+    answer = {"description": one.summary, "content": content}
     operation["responses"] = {str(one.status): answer, **_refusals(one, schema_of[str(Problem)])}
     return operation
+
+
+def _event(data: Any) -> dict[str, Any]:
+    """Of one event of a stream."""
+    text = {"type": "string", "contentMediaType": "application/json", "contentSchema": data}
+    return {"type": "object", "properties": {"event": {"type": "string"}, "data": text}, "required": ["event", "data"]}
 
 
 def _refusals(one: Endpoint, schema: Any) -> dict[str, Any]:
