@@ -189,9 +189,16 @@ class Executors(Whereabouts):
         """As `Client.why`, wherever the plan is. It never raises `Unavailable`."""
         if self._alone is not None:
             return self._alone.why(plan)
-        name = self.where(plan)
+        try:
+            known = plan in self._placed
+            name = self.where(plan)
+        except Unavailable as error:
+            return why.unreachable(plan, str(error))
         if name is not None:
             answer = self._clients[name].why(plan)
+            if answer.state == "none" and known:  # somebody has moved it since
+                self._placed.pop(plan, None)
+                return self.why(plan)
             answer.executor = name
             return answer
         if plan in self.waits or self._lookout.away:

@@ -314,3 +314,13 @@ def reboots(path: str, gate: str) -> str:
     line(path, f"attempt {current_step().attempt}")
     until_there(gate)
     return "did not reboot"
+
+
+# -- not to be ended ------------------------------------------------------------------------------
+
+
+@action(timeout="300ms")
+def deaf(path: str, seconds: float) -> None:
+    """Nothing can interrupt it."""
+    line(path, "started")
+    time.sleep(seconds)

@@ -334,8 +334,10 @@ def test_an_orchestrator_that_does_not_decide() -> None:
     evidence.census.members[0].member.share = 95
     assert kinds(evidence) == ["saturated", "queued"]
     evidence.census.lease_token = None
-    assert kinds(evidence) == ["takeover", "queued"], "it is alive, and about to take the lease"
-    assert kinds(evidence._replace(load_age=60.0)) == ["no-active", "queued"]
+    assert kinds(evidence) == ["no-active", "queued"]
+    evidence.census.members[0].member.role = "passive"
+    assert kinds(evidence) == ["takeover", "queued"], "it is about to take the lease"
+    assert kinds(evidence._replace(load_age=60.0)) == ["no-active", "queued"], "it should have taken it long ago"
     evidence.census.members[0].silent = True
     assert kinds(evidence) == ["no-active", "queued"]
     assert kinds(evidence._replace(replicas=0, min_replicas=1)) == ["replicas", "queued"]

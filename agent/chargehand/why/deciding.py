@@ -49,7 +49,7 @@ def _nobody(evidence: Evidence, there: Sequence[Seen], active: Seen | None, seen
         heard = f"silent for {length(active.beat_age)}" if active is not None else "not there any more"
         left = f"for {length(census.lease_left)} yet"
         seen = [f"the lease is held by {census.holder or 'somebody'}, {heard}, {left}", *seen]
-    passive = [one for one in there if not one.silent and one is not active]
+    passive = [one for one in there if not one.silent and one.member.role == "passive"]
     if passive and (census.lease_token or (evidence.load_age or 0.0) < _HANDOVER):
         names = ", ".join(one.member.node for one in passive[:NAMED])
         when = "when the lease ends" if census.lease_token else "now"
