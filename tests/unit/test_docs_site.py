@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import re
 import subprocess
 import sys
@@ -12,6 +13,8 @@ import pytest
 
 from chargehand.cli.app import COMMANDS
 from chargehand.config.settings import Settings
+from chargehand.console.api import ENDPOINTS
+from chargehand.console.openapi import document
 from support.documents import ROOT
 
 
@@ -51,6 +54,14 @@ def test_the_reference_has_every_key(site: Path) -> None:
     for section in Settings.__struct_fields__:
         assert re.search(rf"<code>(?:\[\[{section}\]\] |{section}\.)", page), section
     assert '<td><code>orchestrator.lease.ttl</code></td>\n<td><code>"5s"</code></td>' in page
+
+
+def test_the_reference_has_every_operation(site: Path) -> None:
+    page = text_of(site / "reference/rest.html")
+    for one in ENDPOINTS:
+        assert f'id="{one.method.lower()}-{one.name}"' in page
+    served = json.loads((site / "reference/openapi.json").read_text(encoding="utf-8"))
+    assert served == json.loads(json.dumps(document(ENDPOINTS)))
 
 
 def test_names_of_files_of_the_repository_stand_without_a_link(site: Path) -> None:

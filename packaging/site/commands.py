@@ -1,0 +1,69 @@
+"""The page of every command, from the command tree."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import click
+from writing import cell, escaped
+
+from chargehand.cli.app import COMMANDS, app
+
+__all__ = ["commands_page"]
+
+
+def commands_page() -> str:
+    """Each command with its help, as `--help` prints it, and its options."""
+    lines = [
+        "# Every command",
+        "",
+        "Made of the program itself. [The command line](../cli.md) explains the same with examples.",
+        "`--config PATH` and `--help` are understood by all of them.",
+    ]
+    for words, command in commands():
+        context = click.Context(command, info_name=" ".join(["chargehand", *words]))
+        usage = " ".join([context.info_name or "", *command.collect_usage_pieces(context)])
+        lines += ["", f"## {' '.join(words)}", "", "```", usage, "```", ""]
+        lines.append(prose(command.help or COMMANDS[words[0]].help))
+        told = list(options(command))
+        if told:
+            lines += ["", "| option | |", "| --- | --- |", *(f"| `{cell(a)}` | {cell(b)} |" for a, b in told)]
+    return "\n".join(lines) + "\n"
+
+
+def commands() -> Iterator[tuple[list[str], click.Command]]:
+    """Every command that does something, those of groups with the group's name before theirs."""
+    context = click.Context(app, info_name="chargehand")
+    for name in app.list_commands(context):
+        command = app.get_command(context, name)
+        assert command is not None
+        if not isinstance(command, click.Group):
+            yield [name], command
+            continue
+        if command.invoke_without_command:
+            yield [name], command
+        for inner in command.list_commands(context):
+            found = command.get_command(context, inner)
+            assert found is not None
+            yield [name, inner], found
+
+
+def options(command: click.Command) -> Iterator[tuple[str, str]]:
+    """Its own options and what they mean."""
+    context = click.Context(command, info_name="")
+    for option in command.get_params(context):
+        if isinstance(option, click.Option) and not {"--config", "--help"} & {*option.opts}:
+            record = option.get_help_record(context)
+            if record is not None:
+                yield record
+
+
+def prose(text: str) -> str:
+    """Help as a page has it: what stands after `\\b` keeps its lines."""
+    parts = []
+    for part in text.replace("\f", "").strip().split("\n\n"):
+        kept = part.lstrip().startswith("\b")
+        written = re.sub(r"^\s*\x08\n?", "", part)
+        parts.append(f"```\n{written}\n```" if kept else escaped(written))
+    return "\n\n".join(parts)
