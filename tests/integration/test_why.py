@@ -153,7 +153,7 @@ def test_steps_that_wait(running: Program, client: Client, chargehand: Chargehan
     assert done.returncode == 1
     first, second, *rest = done.stdout.splitlines()
     assert first == "Steps 0, 1 wait for node 'node-z': it is away (and 5 more)"
-    assert second == f"  plan {name}: running"
+    assert second == f"  plan {name} (stuck): running"
     assert "also: step 3 waits for an event (chargehand plan event)" in rest
     assert json.loads(chargehand("why", name, "--json").stdout)["causes"][1]["kind"] == "no-worker"
     shown = chargehand("plan", "show", name).stdout

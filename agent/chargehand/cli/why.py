@@ -61,8 +61,10 @@ def answer_lines(answer: Answer, *, width: int, color: bool = False) -> Iterator
     """For people: the sentence, the plan, then each cause with what was seen and what to do."""
     sentence = textwrap.wrap(first_line(answer), width, break_long_words=False, break_on_hyphens=False)
     yield from (click.style(line, bold=True) if color else line for line in sentence)
-    where = f" in executor {answer.executor}" if answer.executor else ""
-    yield f"  plan {answer.plan}{where}: {answer.state}"
+    if answer.state not in {"none", "unknown"}:
+        what = f" ({answer.label})" if answer.label else ""
+        where = f" in executor {answer.executor}" if answer.executor else ""
+        yield from _wrapped(f"plan {answer.plan}{what}{where}: {answer.state}", "  ", width)
     for number, cause in enumerate(answer.causes[:_TOLD]):
         if number:
             yield ""

@@ -33,7 +33,7 @@ def explain(evidence: Evidence) -> Answer:
     causes = sorted(_walk(evidence), key=lambda cause: not cause.stuck) or [_goes_on(view)]
     first = causes[0] = replace(causes[0], evidence=[*causes[0].evidence, *_kin(evidence)])
     more = f" (and {len(causes) - 1} more)" if len(causes) > 1 else ""
-    return Answer(view.plan, view.state, f"{first.text}{more}", causes)
+    return Answer(view.plan, view.state, f"{first.text}{more}", causes, label=view.label)
 
 
 #: Not told beside a plan's steps: it goes on, or all plans are held up alike.

@@ -37,6 +37,7 @@ class Answer(Struct, omit_defaults=True):
     text: str  # the whole in one sentence
     causes: list[Cause] = []
     executor: str = ""  # of several
+    label: str = ""  # the action that was asked for
 
 
 def needs_somebody(answer: Answer) -> bool:

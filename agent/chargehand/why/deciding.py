@@ -23,7 +23,8 @@ def nothing_decides(evidence: Evidence) -> Iterator[Cause]:
     there = [one for one in census.members if one.member.kind == "orchestrator"]
     age = evidence.load_age
     told = [f"an orchestrator last said that it works {length(age)} ago"] if age is not None else []
-    seen = [*map(orchestrator_line, there[:NAMED]), *told, *inbox_line(evidence)] or ["no orchestrator is known here"]
+    who = [orchestrator_line(one, holds=one is census.active) for one in there[:NAMED]]
+    seen = [*who, *told, *inbox_line(evidence)] or ["no orchestrator is known here"]
     short = evidence.replicas is not None and evidence.replicas < evidence.min_replicas
     if short:
         have = f"{evidence.replicas} of the {counted(evidence.min_replicas, 'replica')}"

@@ -90,9 +90,11 @@ def other_line(one: Other, now_ms: int) -> str:
     return f"plan {one.plan} ({cut(one.label)}) is {one.state}{since}"
 
 
-def orchestrator_line(one: Seen) -> str:
+def orchestrator_line(one: Seen, *, holds: bool) -> str:
+    """holds: the lease is its own now."""
     share = f", {one.member.share} % busy" if one.member.share else ""
-    return f"{_who(one)}: {one.member.role or 'passive'}{share}, {_heart(one)}"
+    role = "active" if holds else "was active" if one.member.role == "active" else one.member.role or "passive"
+    return f"{_who(one)}: {role}{share}, {_heart(one)}"
 
 
 def worker_line(one: Seen) -> str:
