@@ -32,6 +32,7 @@ from chargehand.store.connection import Dialer, Line, Refused, Unavailable
 from chargehand.store.history import Moment
 from chargehand.store.keys import Keys
 from chargehand.store.plans import PlanView
+from chargehand.store.queues import QueueView
 from chargehand.store.recurring import RecurringView
 from chargehand.store.stats import Stats, Trouble
 from chargehand.store.subplans import ChildrenView
@@ -131,8 +132,11 @@ class AsyncClient:
     async def census(self) -> Census:
         return await self._run(self._client.census)
 
-    async def stats(self) -> Stats:
-        return await self._run(self._client.stats)
+    async def stats(self, census: Census | None = None) -> Stats:
+        return await self._run(self._client.stats, census)
+
+    async def queues(self, *names: str, most: int = 1) -> list[QueueView]:
+        return await self._run(self._client.queues, *names, most=most)
 
     async def troubles(self, most: int = 200) -> list[Trouble]:
         return await self._run(self._client.troubles, most)

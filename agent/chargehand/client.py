@@ -27,8 +27,10 @@ from typing import Any, TypeVar
 
 from chargehand import why
 from chargehand.actions import Action
+from chargehand.config.quantities import parse_rate
 from chargehand.config.settings import Settings
 from chargehand.plan.life import ENDED, PlanState
+from chargehand.plan.limits import Limit
 from chargehand.planner import Plan
 from chargehand.requests import NotPossible, Requests, no_plan
 from chargehand.store import evidence, searching, submission
@@ -38,6 +40,7 @@ from chargehand.store.connection import Dialer, Full, Line, Unavailable, Unconfi
 from chargehand.store.history import Moment, read_history
 from chargehand.store.keys import Keys
 from chargehand.store.plans import PlanView
+from chargehand.store.queues import QueueView, read_queues
 from chargehand.store.searching import Wanted
 from chargehand.store.stats import Stats, Trouble, read_stats
 from chargehand.store.submission import Prepared
@@ -340,10 +343,23 @@ class Client(Requests):
         """Who is there now: members, lease, queues."""
         return self._ask(lambda line: take_census(line, self._keys, self._settings.executor.name))
 
-    def stats(self) -> Stats:
-        """What the executor does: of the last 60 minutes, its queues, its actions. Statistics, not accounting."""
+    def stats(self, census: Census | None = None) -> Stats:
+        """What the executor does: of the last 60 minutes, its queues, its actions. Statistics, not accounting.
+
+        `census`: one that was just taken.
+        """
+        seen = census or self.census()
+        return self._ask(lambda line: read_stats(line, self._keys, seen))
+
+    def queues(self, *names: str, most: int = 1) -> list[QueueView]:
+        """These queues from near, or all that are known: each with its first `most` steps, its workers, its limit."""
         census = self.census()
-        return self._ask(lambda line: read_stats(line, self._keys, census))
+        limits = {
+            one.name: Limit(one.limit or 0, *(parse_rate(one.rate) if one.rate else (0, 0)))
+            for one in self._settings.queue
+        }
+        wanted = names or tuple(census.queues)
+        return self._ask(lambda line: read_queues(line, self._keys, census, limits, wanted, most))
 
     def troubles(self, most: int = 200) -> list[Trouble]:
         """The failures of the newest `most` plans that are paused, failed or rejected, by cause, the latest first."""

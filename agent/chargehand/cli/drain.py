@@ -14,7 +14,7 @@ from chargehand.cli.options import config_option, json_option, print_json
 if TYPE_CHECKING:
     from chargehand.health import DrainStatus
 
-__all__ = ["drain", "drain_told", "step_down", "undrain"]
+__all__ = ["drain", "drain_told", "hand_over", "step_down", "undrain"]
 
 _HANDOVER = 20.0  # seconds: the orchestrator may have a commit under way, and Redis may be slow
 
@@ -109,6 +109,11 @@ def step_down(*, as_json: bool) -> int:
 
     Exit code: 0 when it was handed over, 1 when this node does not hold it or no agent answers.
     """
+    return hand_over(as_json=as_json)
+
+
+def hand_over(*, as_json: bool) -> int:
+    """Ask this node's agent to hand the lease over, and say that it has."""
     answer = ask("StepDown", timeout=_HANDOVER)
     print_json(answer) if as_json else print("stepped down: another node takes over, if there is one that can")
     return 0

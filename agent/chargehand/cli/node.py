@@ -9,7 +9,7 @@ from datetime import datetime
 from chargehand.cli.drain import drain_told
 from chargehand.health import ChildStatus, NodeStatus
 
-__all__ = ["node_lines"]
+__all__ = ["labelled", "node_lines"]
 
 _LABEL = 9  # columns: as the other lines of `chargehand status`
 
@@ -17,12 +17,12 @@ _LABEL = 9  # columns: as the other lines of `chargehand status`
 def node_lines(node: NodeStatus, *, now: float, width: int | None = None, most: int | None = None) -> list[str]:
     """`now`: Unix time. `width`: columns to wrap at, None for no wrapping. `most`: children to show; those that
     have something to tell come first then, the others are counted."""
-    lines = [_labelled("agent", f"{node.node}: {node.status}", width)]
+    lines = [labelled("agent", f"{node.node}: {node.status}", width)]
     if node.started:
-        lines.append(_labelled("", f"since {_moment(node.started, now)}, PID {node.pid}, {node.version}", width))
+        lines.append(labelled("", f"since {_moment(node.started, now)}, PID {node.pid}, {node.version}", width))
     if node.drain is not None and f"by {node.drain.by} since" not in node.status:
-        lines.append(_labelled("drain", drain_told(node.drain), width))
-    lines += [_labelled("degraded", cause, width) for cause in node.degraded if cause not in node.status]
+        lines.append(labelled("drain", drain_told(node.drain), width))
+    lines += [labelled("degraded", cause, width) for cause in node.degraded if cause not in node.status]
     children = node.children
     if most is not None and len(children) > most:
         kept = sorted(children, key=lambda child: not _notable(child))[:most]
@@ -31,7 +31,7 @@ def node_lines(node: NodeStatus, *, now: float, width: int | None = None, most: 
     left = [child for child in node.children if child not in children]
     if left:
         ready = sum(child.state == "ready" for child in left)
-        lines.append(_labelled("", f"and {len(left)} more, {ready} of them ready (--json shows all)", width))
+        lines.append(labelled("", f"and {len(left)} more, {ready} of them ready (--json shows all)", width))
     return lines
 
 
@@ -67,7 +67,8 @@ def _notes(child: ChildStatus, now: float) -> Iterator[str]:
         yield f"degraded: {child.degraded}"
 
 
-def _labelled(label: str, text: str, width: int | None) -> str:
+def labelled(label: str, text: str, width: int | None) -> str:
+    """A line with its label, and below what is beyond `width`."""
     return _wrapped(f"{label:<{_LABEL}}{text}", " " * _LABEL, width)
 
 

@@ -5,17 +5,16 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from chargehand.cli.options import config_option, json_option, print_json, print_table, reachable
+from chargehand.cli.options import config_option, json_option, print_json, reachable
 
 if TYPE_CHECKING:
     from chargehand.config.problems import Problem
     from chargehand.config.settings import Settings
-    from chargehand.store.census import Census, Seen
+    from chargehand.store.census import Census
 
 __all__ = ["status"]
 
@@ -26,7 +25,7 @@ _SHORT = 10  # children of this node that are shown below the whole executor
 @json_option
 @config_option
 def status(*, as_json: bool) -> int:
-    """Each node, child and role; who holds the lock; workers and their load; queues.
+    """The whole executor: who holds the lease, who waits for it, each node and child, plans, queues, what is degraded.
 
     Below it what this node's agent knows: why it is degraded, who drained it, its children with their memory and
     restarts. It is there when Redis is away too.
@@ -103,66 +102,34 @@ def _local() -> tuple[dict[str, Any] | None, str]:
 
 
 def _print_local(local: dict[str, Any] | None, silence: str, *, most: int | None = None) -> None:
-    if local is None:
-        print(f"agent    {silence}")
-        return
     from chargehand.cli.agent import ControlError, node_status
-    from chargehand.cli.node import node_lines
+    from chargehand.cli.node import labelled, node_lines
 
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    try:
-        print("\n".join(node_lines(node_status(local), now=time.time(), width=width, most=most)))
-    except ControlError as error:
-        print(f"agent    {error}")
+    if local is not None:
+        try:
+            print("\n".join(node_lines(node_status(local), now=time.time(), width=width, most=most)))
+        except ControlError as error:
+            silence = str(error)
+    if silence:
+        print(labelled("agent", silence, width))
 
 
 def _print(census: Census) -> None:
-    from rich.table import Table
+    """What the whole executor is like."""
+    from chargehand.cli import overview
+    from chargehand.cli.columns import Said, print_lines, terminal_width
 
-    if census.lease_token:
-        epoch = census.lease_token.partition(":")[0]
-        since = _ago((census.now_ms - census.holder_since_ms) / 1000)
-        lock = f"held by {census.holder}, epoch {epoch}, since {since}"
-    else:
-        lock = "free: no orchestrator is active"
-    print(f"executor {census.executor}\nlock     {lock}")
-    counts = {**census.plans, "not accepted yet": census.pending}
-    plans = ", ".join(f"{count:,} {state}" for state, count in counts.items() if count) or "none"
-    print(f"plans    {plans}; inbox {census.inbox:,} events")
-    table = Table(box=None, pad_edge=False)
-    for column in ("NODE", "CHILD", "ROLE", "SINCE", "BUSY", "QUEUES", "BEAT", ""):
-        table.add_column(column)
-    for one in census.members:
-        table.add_row(*_row(one, census.now_ms))
-    print_table(table)
-    queues = Table(box=None, pad_edge=False)
-    queues.add_column("QUEUE")
-    queues.add_column("WAITING", justify="right")
-    queues.add_column("WORKERS", justify="right")
-    for name, depth in census.queues.items():
-        serving = sum(name in one.member.queues and not one.silent for one in census.members)
-        queues.add_row(name, str(depth), str(serving))
-    print_table(queues)
-
-
-def _row(one: Seen, now_ms: int) -> list[str]:
-    member = one.member
-    role = member.role + (f" (epoch {member.epoch})" if member.role == "active" else "")
-    color = "red" if one.silent else {"active": "green", "passive": "yellow"}.get(member.role, "cyan")
-    notes = ["silent"] if one.silent else []
-    notes += [member.degraded] if member.degraded else []
-    return [
-        member.node,
-        member.child,
-        f"[{color}]{role}[/]",
-        _ago((now_ms - member.since_ms) / 1000) if member.since_ms else "",
-        f"{member.busy}/{member.threads}" if member.kind == "worker" else f"{member.share} %" if member.share else "",
-        ",".join(member.queues),
-        f"{one.beat_age:.1f} s",
-        "; ".join(notes),
+    width = terminal_width()
+    lines: list[Said] = [
+        [f"executor {census.executor}"],
+        *overview.lease_line(census, width),
+        *overview.passive_line(census, width),
+        *overview.plans_line(census, width),
+        *overview.inbox_line(census, width),
+        *overview.degraded_lines(census, width),
     ]
-
-
-def _ago(seconds: float) -> str:
-    started = datetime.fromtimestamp(time.time() - max(0.0, seconds)).astimezone()
-    return started.strftime("%H:%M:%S" if seconds < 86_400 else "%Y-%m-%d %H:%M")
+    for table in (overview.member_rows(census, width), overview.queue_rows(census, width)):
+        if len(table) > 1:
+            lines += [[""], *table]
+    print_lines([*lines, [""]], width=width)
