@@ -252,9 +252,9 @@ def test_settings_that_are_likely_mistakes(place: Path, server: Server) -> None:
         place,
         server.url,
         "node-a",
+        timeout="1s",
+        lease='ttl = "1500ms", renew = "100ms"',
         extra="""
-[orchestrator]
-lease = { ttl = "1500ms", renew = "100ms" }
 [retention]
 succeeded = "0s"
 [[worker]]
@@ -281,7 +281,7 @@ name = "other"
         "queues-served": "warning",
         "node-agent": "error",
     }
-    assert kinds(found) == expected
+    assert expected.items() <= kinds(found).items()
     assert "other: its orchestrators have never said anything" in found["executors-others"]
     assert "no orchestrator is registered" in found["orchestrator-active"]
     assert "no agent runs on this node" in found["node-agent"]
@@ -290,7 +290,7 @@ name = "other"
 
 def test_an_embedded_server(place: Path) -> None:
     """One node by itself is what it is meant to be; a second executor of its name is not."""
-    config = write_node(place, "", "node-a")
+    config = write_node(place, "", "node-a", timeout="2s")
     config.write_text(config.read_text().replace('url = ""\n', ""))
     node = Node(place, config)
     try:

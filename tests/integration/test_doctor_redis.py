@@ -112,7 +112,7 @@ def test_which_part_of_the_way_is_wrong(place: Path, server: Server) -> None:
     with_password = f'password_file = "{secret}"'
 
     def says(url: str, redis: str = "") -> str:
-        found = diagnose(write_node(place, url, "node-a", redis=redis))
+        found = diagnose(write_node(place, url, "node-a", redis=redis, timeout="1s"))
         assert redis_of(found) == {"redis-reachable": "error"}
         assert found.code == 2
         assert "node-agent" in found.checks, "this node is looked at all the same"
@@ -177,7 +177,7 @@ def tls(place: Path) -> Iterator[int]:
 
 
 def test_tls_is_missing_or_not_believed(place: Path, tls: int) -> None:
-    said = diagnose(write_node(place, f"redis://127.0.0.1:{tls}/0", "node-a"))["redis-reachable"]
+    said = diagnose(write_node(place, f"redis://127.0.0.1:{tls}/0", "node-a", timeout="1s"))["redis-reachable"]
     assert "does the server speak TLS there? then the url begins with rediss://" in said
     said = diagnose(write_node(place, f"rediss://127.0.0.1:{tls}/0", "node-a"))["redis-reachable"]
     assert "its certificate must name the host of the url, and come from an authority in redis.ca_file" in said
@@ -221,10 +221,10 @@ def _carry(source: socket.socket, target: socket.socket, seconds: float) -> None
 
 def test_answers_that_are_slow_for_the_lease(place: Path, server: Server) -> None:
     way = SlowWay(server.port, 0.15)
-    found = diagnose(write_node(place, way.url, "node-a"))
+    found = diagnose(write_node(place, way.url, "node-a", lease='ttl = "7s", renew = "1s"', timeout="4s"))
     way.close()
     assert redis_of(found)["redis-latency"] in {"warning", "error"}
-    assert "too slow for a lease of 5 s" in found["redis-latency"]
+    assert "too slow for a lease of 7 s" in found["redis-latency"]
     assert "from here (21 round trips): median " in found["redis-latency"]
 
 

@@ -52,9 +52,20 @@ def diagnose_by_command(config: Path) -> Diagnosis:
 
 
 def write_node(
-    directory: Path, url: str, name: str, *, redis: str = "", extra: str = "", actions: str = "site"
+    directory: Path,
+    url: str,
+    name: str,
+    *,
+    redis: str = "",
+    timeout: str = "5s",
+    lease: str = 'ttl = "10s", renew = "1s"',
+    extra: str = "",
+    actions: str = "site",
 ) -> Path:
-    """Its configuration file. `redis`: further lines of [redis]. `actions`: its own directory of them."""
+    """Its configuration file. `redis`: further lines of [redis]. `actions`: its own directory of them.
+
+    `timeout`, `lease`: longer than the defaults, so that a busy machine is not slow for them.
+    """
     (directory / actions).mkdir(exist_ok=True)
     module = directory / actions / "doctored.py"
     if not module.exists():
@@ -66,7 +77,10 @@ def write_node(
 name = "{name}"
 [redis]
 url = "{url}"
+timeout = "{timeout}"
 {redis}
+[orchestrator]
+lease = {{ {lease} }}
 [actions]
 path = ["{directory / actions}"]
 modules = ["doctored"]

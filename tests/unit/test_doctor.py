@@ -52,11 +52,15 @@ SOUND_UNIT = {
 
 def seen(node: str, kind: str = "worker", *, silent: bool = False, **more: Any) -> Seen:
     given: dict[str, Any] = {"role": "working", "queues": ["default", f"@{node}"]} if kind == "worker" else {}
-    member = Member(
-        **{"kind": kind, "node": node, "child": kind, "pid": 1, "started_ms": 0, "version": chargehand.__version__}
-        | given
-        | more
-    )
+    common: dict[str, Any] = {
+        "kind": kind,
+        "node": node,
+        "child": kind,
+        "pid": 1,
+        "started_ms": 0,
+        "version": chargehand.__version__,
+    }
+    member = Member(**(common | given | more))
     return Seen(f"{kind}-{node}", member, 60.0 if silent else 1.0, silent)
 
 

@@ -162,7 +162,7 @@ def persistence(facts: Facts) -> Iterator[Found]:
         if info.get(key, "ok") != "ok":
             yield warning("Redis' last save in the background failed", _of(info, key), "is its disk or memory full?")
     save = server.config.get("save")
-    aof_on = "redis-cli CONFIG SET appendonly yes; CONFIG REWRITE (or appendonly yes in its configuration)"
+    aof_on = "redis-cli CONFIG SET appendonly yes && redis-cli CONFIG REWRITE"
     if info.get("aof_enabled") == "0":
         evidence = [*_of(info, "aof_enabled"), *([] if save is None else [f'save: "{save}"'])]
         if save == "":
@@ -172,7 +172,8 @@ def persistence(facts: Facts) -> Iterator[Found]:
             yield warning(text, evidence, aof_on)
     elif server.config.get("appendfsync") == "no":
         text = "Redis leaves it to the kernel when its append-only file is on disk: half a minute may be lost"
-        yield warning(text, ["appendfsync: no"], "redis-cli CONFIG SET appendfsync everysec; CONFIG REWRITE")
+        mend = "redis-cli CONFIG SET appendfsync everysec && redis-cli CONFIG REWRITE"
+        yield warning(text, ["appendfsync: no"], mend)
 
 
 def eviction(facts: Facts) -> Iterator[Found]:
@@ -181,7 +182,7 @@ def eviction(facts: Facts) -> Iterator[Found]:
     if policy == "noeviction":
         return
     evidence = _of(info, "maxmemory_policy", "maxmemory_human", "evicted_keys")
-    mend = "redis-cli CONFIG SET maxmemory-policy noeviction; CONFIG REWRITE"
+    mend = "redis-cli CONFIG SET maxmemory-policy noeviction && redis-cli CONFIG REWRITE"
     if info.get("maxmemory", "0") == "0":
         yield note(f"Redis would evict keys ({policy}) if it had a maxmemory", evidence, mend)
     else:

@@ -9,7 +9,6 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from statistics import median
 
 import msgspec
 from msgspec import Struct
@@ -69,7 +68,7 @@ class Pulse:
 
     @property
     def median_ms(self) -> float:
-        return round(median(took for took, _ in self._beats), 2) if self._beats else 0.0
+        return round(sorted(self._beats)[len(self._beats) // 2][0], 2) if self._beats else 0.0
 
     @property
     def worst_ms(self) -> float:
