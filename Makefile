@@ -57,7 +57,8 @@ bench: venv
 
 # Every link and anchor leads somewhere, or it fails. No network.
 docs: venv
-	@$(BIN)/mkdocs build --strict --quiet && echo "build/site/index.html"
+	@$(BIN)/mkdocs build --strict
+	@echo build/site/index.html
 
 # Needs rpmbuild and a python3.12 (PYTHON312=path where it is not on PATH); offline once the wheels are there.
 rpm: venv
