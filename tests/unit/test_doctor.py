@@ -271,6 +271,11 @@ PLANTED = [
     ("node-agent", "error", facts_of(agent=None, silence=Silence("not-running", "none listens"))),
     ("node-agent", "error", facts_of(agent=None, silence=Silence("no-answer", "no answer in 2 s"))),
     ("node-agent", "note", facts_of(agent=None, silence=Silence("not-allowed", "may not"))),
+    (
+        "node-agent",
+        "note",
+        facts_of(agent=None, silence=Silence("not-running", "none listens"), unit={"LoadState": "not-found"}),
+    ),
     ("node-state", "error", facts_of(agent=agent_of("waiting"))),
     ("node-state", "warning", facts_of(agent=agent_of("starting"))),
     ("node-state", "warning", facts_of(agent=agent_of(degraded=["worker: cannot import"]))),

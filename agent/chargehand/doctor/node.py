@@ -55,6 +55,10 @@ def agent(facts: Facts) -> Iterator[Found]:
     if facts.unit is not None:
         shown = {key: facts.unit.get(key, "") for key in ("ActiveState", "SubState", "Result", "NRestarts")}
         evidence.append(f"{facts.unit_name}: {', '.join(f'{key}={value}' for key, value in shown.items() if value)}")
+    if silence.kind == "not-running" and _no_unit(facts):
+        text = f"no agent is installed on this machine (there is no {facts.unit_name}): it can only be a client"
+        yield note(text, evidence, "to make it a node: install the package, systemctl enable --now chargehand")
+        return
     start = f"systemctl start {facts.unit_name}; journalctl -u {facts.unit_name} says why it ended"
     if silence.kind == "not-running":
         yield error("no agent runs on this node", evidence, start)
@@ -64,6 +68,10 @@ def agent(facts: Facts) -> Iterator[Found]:
     else:
         mend = f"systemctl status {facts.unit_name}; systemctl restart {facts.unit_name}"
         yield error("this node's agent does not answer", evidence, mend)
+
+
+def _no_unit(facts: Facts) -> bool:
+    return facts.unit is not None and facts.unit.get("LoadState") == "not-found"
 
 
 def state(facts: Facts) -> Iterator[Found]:
@@ -97,7 +105,9 @@ def drained(facts: Facts) -> Iterator[Found]:
 
 def at_boot(facts: Facts) -> Iterator[Found]:
     unit = _unit(facts)
-    if unit.get("LoadState") == "not-found":
+    if _no_unit(facts):
+        if facts.silence is not None and facts.silence.kind == "not-running":
+            return  # said of the agent
         text = f"systemd has no unit {facts.unit_name}: nothing starts the agent at boot"
         yield warning(text, [], "install the package, or units/chargehand.service")
     elif unit.get("LoadState") == "masked" or unit.get("UnitFileState") in {"masked", "disabled", "bad"}:
