@@ -13,6 +13,7 @@ from chargehand.registry import load_actions
 from chargehand.store.rights import COMMANDS, rule
 from support.nodes import Node
 from support.programs import until, write_config
+from support.reasons import cause_of
 from support.server import Server
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "security.md"
@@ -54,6 +55,13 @@ def test_these_rights_are_enough(server: Server, config: Path) -> None:
             node.kill_child("orchestrator")
             assert [client.wait(name, 60) for name in names] == [PlanState.SUCCEEDED] * 2
             assert len(client.list(most=10)) == 2
+            waiting = client.plan("waiting", start_at="1h", locks=["a lock"])
+            waiting.add("nothing")
+            unserved = client.plan("unserved")
+            unserved.add("urgent", path="/dev/null", text="x")
+            cause_of(client, client.submit(waiting), "scheduled")
+            cause_of(client, client.submit(unserved), "no-worker")
+            cause_of(client, "nope", "no-plan")
             node.kill_child("worker")
             node.until("whole again", lambda node: "workers 1/1" in node.status and "active" in node.status)
         line = server.line()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from pathlib import Path
 
 import msgspec
@@ -20,6 +21,7 @@ from support.groups import Group, client_config, knowing
 from support.orchestrators import Orchestrators
 from support.plans import is_in, submit, view_of
 from support.programs import Program, StartProgram, until, write_config
+from support.proxy import LosingProxy
 from support.reasons import cause_of, kinds_of, until_why
 from support.server import Server
 
@@ -41,6 +43,11 @@ def reported(server: Server, program: Program) -> None:
 def client_with(place: Path, server: Server, extra: str) -> Client:
     settings = load(write_config(place, server.url, node="other-client", extra=extra)).settings
     return Client(settings, load_actions(settings).actions)
+
+
+def client_of(client: Client) -> Client:
+    """Another one, for another thread."""
+    return Client(client._settings, client._actions)
 
 
 def held(client: Client, place: Path, name: str, node: str | None = None) -> str:
@@ -108,6 +115,36 @@ def test_one_is_behind(start_program: StartProgram, client: Client) -> None:
     ]
     orchestrator.signal(signal.SIGCONT)
     until_why(client, name, "no-worker")
+
+
+def test_one_is_slow_then_saturated(start_program: StartProgram, client: Client, proxy: LosingProxy) -> None:
+    """Its Redis is slow: a plan that is accepted and not yet loaded moves; then more comes than it can deal with."""
+    orchestrator = start_program("orchestrator", url=proxy.url, lease='ttl = "30s", renew = "10s"')
+    orchestrator.role("active")
+    name = submit(client, "nothing")
+    cause_of(client, name, "no-worker")
+    proxy.delay = 0.5  # half of what it waits for an answer
+    large = client.plan("large")
+    for _ in range(5_000):  # in five parts
+        large.add("echo", value="x" * 20)
+    assert cause_of(client, client.submit(large), "moves").text == "it goes on: nothing holds it up at this moment"
+    enough = threading.Event()
+
+    def go_on() -> None:
+        with client_of(client) as other:
+            while not enough.wait(0.1):
+                submit(other, "nothing")
+
+    submitting = threading.Thread(target=go_on)
+    submitting.start()
+    try:
+        saturated = until_why(client, name, "no-worker", "saturated", timeout=90)[1]
+    finally:
+        enough.set()
+        submitting.join()
+        proxy.delay = 0.0
+    assert saturated.text.endswith(" % busy")
+    assert saturated.advice[0] == "spread the plans over more executors: docs/executors.md"
 
 
 def test_redis_is_full_or_lacks_replicas(running: Program, client: Client, place: Path, server: Server) -> None:

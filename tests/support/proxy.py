@@ -1,10 +1,11 @@
-"""A proxy before Redis that loses replies: the server has applied a request, the client never hears of it."""
+"""A proxy before Redis that loses replies, or is slow to pass them on: the server has applied the request already."""
 
 from __future__ import annotations
 
 import contextlib
 import socket
 import threading
+import time
 
 __all__ = ["LosingProxy"]
 
@@ -22,6 +23,7 @@ class LosingProxy:
         self._every = 0
         self._seen = 0
         self.lost = 0
+        self.delay = 0.0  # seconds until a reply is passed on
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self.url = f"redis://127.0.0.1:{self.port}/0"
@@ -93,6 +95,7 @@ class LosingProxy:
                     with contextlib.suppress(OSError):
                         end.shutdown(socket.SHUT_RDWR)
                 return
+            time.sleep(self.delay)
             try:
                 client.sendall(data)
             except OSError:

@@ -13,7 +13,7 @@ def kinds_of(answer: Answer) -> list[str]:
     return [cause.kind for cause in answer.causes]
 
 
-def until_why(client: Client, plan: str, *kinds: str) -> list[Cause]:
+def until_why(client: Client, plan: str, *kinds: str, timeout: float = 30.0) -> list[Cause]:
     """The causes of these kinds, once `why` names exactly these, in this order."""
     answers: list[Answer] = []
 
@@ -22,7 +22,7 @@ def until_why(client: Client, plan: str, *kinds: str) -> list[Cause]:
         return kinds_of(answers[-1]) == list(kinds)
 
     try:
-        until(f"why names {kinds}", named)
+        until(f"why names {kinds}", named, timeout)
     except AssertionError as error:
         raise AssertionError(f"{error}: {answers[-1]}") from error
     return answers[-1].causes
