@@ -190,7 +190,8 @@ def test_a_plan_is_submitted_and_sent_an_event(
     with visit(browser, console, "ada") as ada:
         page = ada.go("/plans")
         page.get_by_role("link", name="Submit one").click()
-        page.get_by_label("Action").select_option("waits")
+        ada.heading("Submit a plan")
+        page.get_by_label("Action", exact=True).select_option("waits")
         page.get_by_label("Inputs").fill('{"path": 3}')
         page.get_by_role("button", name="Submit").click()
         expect(page.get_by_role("alert").filter(has_text="parameter 'path'")).to_be_visible()

@@ -33,7 +33,7 @@ __all__ = ["ROUTES"]
 _MOST = 200  # streams at once
 _ALIVE = 15.0  # seconds: something is sent so often, so that proxies keep the stream and a lost one is noticed
 _HEAR = 0.3  # seconds between two questions for a plan's news
-_SHARE = 4  # a page that took a second to be made is made again after four at the earliest
+_SHARE = 4  # a page that took a second to be made is made again after four at the earliest, whatever is heard
 _KEPT = 200  # looks that are remembered for others
 
 
@@ -119,7 +119,8 @@ async def _changes(request: Request, name: str, looks: _Looks) -> AsyncIterator[
         elif now - told > _ALIVE:
             yield ": still here\n\n"
             told = now
-        heard = await _heard(request, follower, max(PAGES[name].every, _SHARE * (now - began)))
+        if not await _stopping(request, _SHARE * (now - began)):
+            heard = await _heard(request, follower, PAGES[name].every)
 
 
 async def _heard(request: Request, follower: Follower | None, seconds: float) -> bool:

@@ -35,6 +35,7 @@ _STEPS = 50  # of a plan on one page
 _LINES = 300  # of what a plan's steps say
 _MOMENTS = 300  # of a plan's history
 _WHOLE = 2_000  # steps: of larger plans the history is not read, only what went wrong
+_ENTRIES = 100  # of a queue
 _THROUGH = 5_000  # plans that a search by text looks through
 _RUNS = 5  # next ones of a recurring plan
 
@@ -57,7 +58,7 @@ class Page(NamedTuple):
 def overview(executors: Executors, address: Address) -> dict[str, Any]:
     client, chosen = _executor(executors, address)
     census = client.census()
-    stats = client.stats()
+    stats = client.stats(census)
     heard = [one.member for one in census.members if not one.silent]
     workers = [one for one in heard if one.kind == "worker"]
     active = next((one for one in heard if one.role == "active"), None)
@@ -147,14 +148,8 @@ def queues(executors: Executors, address: Address) -> dict[str, Any]:
 
 def queue(executors: Executors, address: Address) -> dict[str, Any]:
     client, chosen = _executor(executors, address)
-    name = address["name"]
-    census = client.census()
-    return {
-        **chosen,
-        "name": name,
-        "waiting": census.queues.get(name, 0),
-        "servers": [one for one in census.members if name in one.member.queues and not one.silent],
-    }
+    (view,) = client.queues(address["name"], most=_ENTRIES)
+    return {**chosen, "queue": view}
 
 
 def failures(executors: Executors, address: Address) -> dict[str, Any]:
