@@ -57,6 +57,14 @@ def test_a_small_plan_is_drawn_step_by_step() -> None:
     assert not drawn.folded
 
 
+def test_edges_of_all_to_all_meet_in_one_point() -> None:
+    first = [step(n, state="succeeded") for n in range(3)]
+    drawn = graph([*first, *(step(n, (0, 3)) for n in range(3, 7))])
+    assert len(drawn.edges) == 3 + 4
+    assert all(edge.done for edge in drawn.edges)
+    assert len(graph([*first, *(step(n, 0, 2) for n in range(3, 5))]).edges) == 4
+
+
 def test_many_steps_of_one_action_side_by_side_are_one_box() -> None:
     wide = [step(0, state="succeeded"), *(step(n, 0, action="host", state="succeeded") for n in range(1, 1000))]
     wide[500] = step(500, 0, action="host", state="failed")

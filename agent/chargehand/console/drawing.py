@@ -6,8 +6,8 @@ Lengths are in the units of each picture's own box: pixels of a graph, thousandt
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple, TypeAlias
 
 from chargehand.console.views import Attempt
 from chargehand.store.plans import StepView
@@ -41,6 +41,10 @@ class Box(NamedTuple):
     whole: str  # all of it in words
 
 
+#: Of a box: its layer, its action and, where steps are drawn one by one, the step.
+_Name: TypeAlias = tuple[int, str, int]
+
+
 class Edge(NamedTuple):
     path: str  # SVG path data
     done: bool  # what it comes from is done with
@@ -68,21 +72,18 @@ def graph(steps: Sequence[StepView]) -> Graph:
     """Layers from left to right: a step stands right of all that it comes after."""
     layer = layers(steps)
     each = len(steps) <= _EACH
-    names: list[tuple[int, str, int]] = [(layer[step.index], step.action, step.index if each else 0) for step in steps]
+    names: list[_Name] = [(layer[step.index], step.action, step.index if each else 0) for step in steps]
     if not each:
         chains = _chains(names)
         names = [(chains[at], action, 0) for at, action, _ in names]
-    groups: dict[tuple[int, str, int], list[StepView]] = defaultdict(list)
+    groups: dict[_Name, list[StepView]] = defaultdict(list)
     for name, step in zip(names, steps, strict=True):
         groups[name].append(step)
     kept, left_out = _nearest(groups)
     links = _links(steps, names, kept)
     places = _places(kept, links)
     boxes = [_box(groups[name], places[name]) for name in kept]
-    edges = [
-        Edge(_curve(places[one], places[other]), all(step.state in _DONE for step in groups[one]))
-        for one, other in sorted(links)
-    ]
+    edges = list(_edges(links, places, {name: all(step.state in _DONE for step in groups[name]) for name in kept}))
     width = max((x for x, _ in places.values()), default=0) + _WIDTH + _EDGE
     height = max((y for _, y in places.values()), default=0) + _HEIGHT + _EDGE
     return Graph(width, height, boxes, edges, len(groups) < len(steps), left_out)
@@ -129,7 +130,7 @@ class _Highest:
         return best
 
 
-def _chains(names: Sequence[tuple[int, str, int]]) -> dict[int, int]:
+def _chains(names: Sequence[_Name]) -> dict[int, int]:
     """Successive layers of the same actions are one: layer -> the first of those that are folded with it."""
     actions: dict[int, set[str]] = defaultdict(set)
     for at, action, _ in names:
@@ -141,8 +142,8 @@ def _chains(names: Sequence[tuple[int, str, int]]) -> dict[int, int]:
 
 
 def _nearest(
-    groups: dict[tuple[int, str, int], list[StepView]],
-) -> tuple[list[tuple[int, str, int]], int]:
+    groups: dict[_Name, list[StepView]],
+) -> tuple[list[_Name], int]:
     """Those that are drawn, and how many steps are not: what is to be looked at first, and what stands around it."""
     ordered = sorted(groups)
     if len(ordered) <= MOST_BOXES:
@@ -153,12 +154,10 @@ def _nearest(
     return kept, sum(map(len, groups.values())) - sum(len(groups[name]) for name in kept)
 
 
-def _links(
-    steps: Sequence[StepView], names: Sequence[tuple[int, str, int]], kept: Iterable[tuple[int, str, int]]
-) -> set[tuple[tuple[int, str, int], tuple[int, str, int]]]:
+def _links(steps: Sequence[StepView], names: Sequence[_Name], kept: Iterable[_Name]) -> set[tuple[_Name, _Name]]:
     """Which box comes before which. A range that many steps name is looked through once for each box."""
     drawn = set(kept)
-    seen: set[tuple[int, int, tuple[int, str, int]]] = set()
+    seen: set[tuple[int, int, _Name]] = set()
     runs = _runs(names)
     found = set()
     for step, name in zip(steps, names, strict=True):
@@ -187,18 +186,16 @@ def _runs(names: Sequence[object]) -> list[int]:
     return ends
 
 
-def _places(
-    kept: Sequence[tuple[int, str, int]], links: set[tuple[tuple[int, str, int], tuple[int, str, int]]]
-) -> dict[tuple[int, str, int], tuple[int, int]]:
+def _places(kept: Sequence[_Name], links: set[tuple[_Name, _Name]]) -> dict[_Name, tuple[int, int]]:
     """Columns in the order of layers; in a column, each box near what it comes after."""
-    columns: dict[int, list[tuple[int, str, int]]] = defaultdict(list)
+    columns: dict[int, list[_Name]] = defaultdict(list)
     for name in kept:
         columns[name[0]].append(name)
-    before: dict[tuple[int, str, int], list[tuple[int, str, int]]] = defaultdict(list)
+    before: dict[_Name, list[_Name]] = defaultdict(list)
     for one, other in links:
         before[other].append(one)
     tallest = max(map(len, columns.values()), default=1)
-    middle: dict[tuple[int, str, int], float] = {}
+    middle: dict[_Name, float] = {}
     places = {}
     for column, layer in enumerate(sorted(columns)):
         wanted = {
@@ -236,12 +233,44 @@ def _cut(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
+def _edges(
+    links: set[tuple[_Name, _Name]],
+    places: Mapping[_Name, tuple[int, int]],
+    done: Mapping[_Name, bool],
+) -> Iterator[Edge]:
+    """Where several boxes all come after the same several ones, their edges meet in one point in between."""
+    before: dict[_Name, list[_Name]] = defaultdict(list)
+    for one, other in sorted(links):
+        before[other].append(one)
+    meeting: dict[tuple[_Name, ...], list[_Name]] = defaultdict(list)
+    for other, some in before.items():
+        meeting[tuple(some)].append(other)
+    for ones, others in meeting.items():
+        if len(ones) < 3 or len(others) < 3:
+            for other in others:
+                yield from (Edge(_curve(_right(places[one]), _left(places[other])), done[one]) for one in ones)
+            continue
+        heights = [places[name][1] for name in (*ones, *others)]
+        x = min(places[other][0] for other in others) - _ACROSS // 2
+        middle = x, (min(heights) + max(heights) + _HEIGHT) // 2
+        yield from (Edge(_curve(_right(places[one]), middle), done[one]) for one in ones)
+        all_done = all(done[one] for one in ones)
+        yield from (Edge(_curve(middle, _left(places[other])), all_done) for other in others)
+
+
+def _right(place: tuple[int, int]) -> tuple[int, int]:
+    return place[0] + _WIDTH, place[1] + _HEIGHT // 2
+
+
+def _left(place: tuple[int, int]) -> tuple[int, int]:
+    return place[0], place[1] + _HEIGHT // 2
+
+
 def _curve(one: tuple[int, int], other: tuple[int, int]) -> str:
-    x1, y1 = one[0] + _WIDTH, one[1] + _HEIGHT // 2
-    x2, y2 = other[0], other[1] + _HEIGHT // 2
+    (x1, y1), (x2, y2) = one, other
     if y1 == y2 and x2 - x1 <= _ACROSS:
         return f"M{x1} {y1}H{x2}"
-    bend = min(_ACROSS // 2, 28)
+    bend = min((x2 - x1) // 2, 28)
     return f"M{x1} {y1}C{x1 + bend} {y1} {x2 - bend} {y2} {x2} {y2}"
 
 
