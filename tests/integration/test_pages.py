@@ -99,6 +99,23 @@ def test_who_only_reads_has_no_buttons_and_is_refused(
     assert view_of(client, name).state == "paused"
 
 
+def test_signing_in_and_out(console: Console, browser: Browser) -> None:
+    with visit(browser, console) as ada:
+        page = ada.go("/plans")
+        expect(page.get_by_role("link", name="Submit one")).to_have_count(0)
+        page.get_by_role("link", name="Sign in").click()
+        page.get_by_label("Token").fill("none of them")
+        page.get_by_role("button", name="Sign in").click()
+        expect(page.get_by_role("alert").filter(has_text="none of the tokens")).to_be_visible()
+        page.get_by_label("Token").fill(console.tokens["ada"])
+        page.get_by_role("button", name="Sign in").click()
+        ada.heading("Plans")  # where it began
+        expect(page.get_by_role("link", name="Submit one")).to_be_visible()
+        page.get_by_role("button", name="Sign out").click()
+        ada.heading("Overview")
+        expect(page.get_by_role("link", name="Sign in")).to_be_visible()
+
+
 def test_what_actions_and_people_write_stays_text(
     running: Program, client: Client, console: Console, browser: Browser, place: Path
 ) -> None:
