@@ -22,7 +22,9 @@ Said: TypeAlias = Sequence[Cell]
 
 _GAP = 2
 _READABLE = 16  # columns: less of a text says too little
-_ASCII = str.maketrans({**dict.fromkeys("├┼┤┴╰╯", "+"), "─": "-", "│": "|", "●": "*", "…": "~", "└": "`"})
+_ASCII = str.maketrans(
+    {**dict.fromkeys("├┼┤┴╰╯", "+"), "─": "-", "│": "|", "┊": ":", "●": "*", "○": "o", "…": "~", "└": "`"}
+)
 
 
 class Column(NamedTuple):

@@ -19,9 +19,10 @@ _FRAME = {"event", "time", "node"}
 
 
 @click.command()
+@click.option("-f", "--follow", "_follow", is_flag=True, help="It always does: for those who are used to it.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, an object a line, for programs.")
 @config_option
-def events(*, as_json: bool) -> int:
+def events(*, as_json: bool, _follow: bool) -> int:
     """Follow what this node's agent does: a line an event, from now on, until Ctrl-C or until the agent ends.
 
     What was before stands in the journal: chargehand logs agent.

@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from chargehand.cli import completion
 from chargehand.cli.options import config_option, connected, json_option, print_json, print_table
 
 __all__ = ["executors"]
@@ -54,7 +55,7 @@ def list_executors(*, as_json: bool) -> int:
 
 
 @executors.command()
-@click.argument("name")
+@click.argument("name", shell_complete=completion.executors)
 @config_option
 def move(name: str) -> None:
     """Move the plans that an executor has not accepted to others, when it has no active orchestrator.

@@ -1,4 +1,4 @@
-"""`chargehand plan watch|wait|history|children`: how plans go on, and how they went."""
+"""`chargehand plan wait|history|children`, beside `watching`: how plans go on, and how they went."""
 
 from __future__ import annotations
 
@@ -7,58 +7,19 @@ from typing import TYPE_CHECKING
 
 import click
 
+from chargehand.cli import completion
 from chargehand.cli.errors import CliError
 from chargehand.cli.options import config_option, connected, json_option, print_json, time_of_day
+from chargehand.cli.watching import watch
 
 if TYPE_CHECKING:
     from chargehand.store.history import Moment
-    from chargehand.store.watching import Change
 
-__all__ = ["COMMANDS", "change_line", "moment_line"]
-
-
-@click.command()
-@click.argument("plan", metavar="PLAN")
-@click.option(
-    "-n", "--lines", type=click.IntRange(0), metavar="LINES", help="Begin with the last so many; default: all."
-)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, an object a line, for programs.")
-@config_option
-def watch(plan: str, lines: int | None, *, as_json: bool) -> int:
-    """Follow a plan: its states, its steps, what they say and print, and how far they are, until it ends or pauses.
-
-    It goes on through outages. Ctrl-C ends the watching, not the plan.
-
-    Exit code: 0 when the plan succeeded, 1 when it ended otherwise or is paused.
-    """
-    import msgspec
-
-    state = ""
-    with connected() as executors:
-        for change in executors.watch(plan, past=lines):
-            if change.kind == "plan":
-                state = change.text
-                view = executors.read(plan, steps=False)
-                change.ms = view.since_ms if view is not None and view.state == state else 0
-            print(msgspec.json.encode(change).decode() if as_json else change_line(change), flush=True)
-    return 0 if state == "succeeded" else 1
-
-
-def change_line(change: Change) -> str:
-    """When, what, and what of it; a line of output each, if there are several."""
-    when = time.strftime("%H:%M:%S", time.localtime(change.ms / 1000 if change.ms else None))
-    if change.kind == "plan":
-        return f"{when} plan {change.text}"
-    if change.kind == "step":
-        return f"{when} step {change.step} {change.text}"
-    if change.kind == "progress":
-        return f"{when} step {change.step} {change.fraction:.0%} {change.text}".rstrip()
-    mark = {"say": "", "err": "! "}.get(change.kind, "| ")
-    return "\n".join(f"{when} step {change.step} {mark}{line}" for line in change.text.splitlines() or [""])
+__all__ = ["COMMANDS", "moment_line"]
 
 
 @click.command()
-@click.argument("plans", metavar="PLAN...", nargs=-1, required=True)
+@click.argument("plans", metavar="PLAN...", nargs=-1, required=True, shell_complete=completion.plans)
 @click.option("--timeout", type=float, metavar="SECONDS", help="Give up waiting after this long; the plans go on.")
 @config_option
 def wait(plans: tuple[str, ...], timeout: float | None) -> int:
@@ -79,7 +40,7 @@ def wait(plans: tuple[str, ...], timeout: float | None) -> int:
 
 
 @click.command()
-@click.argument("plan", metavar="PLAN")
+@click.argument("plan", metavar="PLAN", shell_complete=completion.plans)
 @json_option
 @config_option
 def history(plan: str, *, as_json: bool) -> None:
@@ -124,7 +85,7 @@ def moment_line(moment: Moment) -> str:
 
 
 @click.command()
-@click.argument("plan", metavar="PLAN")
+@click.argument("plan", metavar="PLAN", shell_complete=completion.plans)
 @click.argument("step", metavar="STEP", type=click.IntRange(0))
 @click.option("--state", metavar="STATE", help="Show only sub-plans in this state, as failed.")
 @click.option("--first", type=click.IntRange(0), default=0, help="Leave out so many.")

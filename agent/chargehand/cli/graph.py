@@ -1,12 +1,13 @@
 """A plan's steps as few rows, and the lines between them. Pure.
 
-    ●      0     check   succeeded
-    ├─●    1     patch   succeeded
-    │ │    … 197 more like step 1: succeeded
-    ├─┼─●  51    patch   failed
-    ●─┴─╯  201   report  waiting
+    ●      0  check   succeeded
+    ├─●    1  patch   succeeded
+    │ │       … 198 more like step 1: succeeded
+    ● │   51  patch   failed
+    ○─╯  201  report  waiting
 
-A row stands in a lane of its own, which goes on down to the last row that comes after it. Steps that look the same
+A row stands in a lane of its own, which goes on down to the last row that comes after it; none comes after a `○`, so
+what stands below that has nothing to do with it. Steps that look the same
 (action, state, and what they come after) are one row, and so is a long chain of such steps. So a plan of 100,000
 steps is a handful of rows, whatever its shape.
 """
@@ -171,13 +172,13 @@ def drawn(rows: Sequence[Row]) -> list[Lanes]:
         own = min(ending, default=lanes.index(None) if None in lanes else len(lanes))
         if own == len(lanes):
             lanes.append(None)
-        text = _line(lanes, own, before, ending)
+        text = _line(lanes, own, before, ending, "●" if left[place] else "○")
         for lane in ending:
             lanes[lane] = None
         lanes[own] = place if left[place] else None
         passing = ["│" if one is not None else " " for one in lanes]
         below = " ".join(passing)
-        passing[own] = "●"
+        passing[own] = "┊"
         again = " ".join(passing).rstrip()
         while lanes and lanes[-1] is None:
             lanes.pop()
@@ -186,12 +187,12 @@ def drawn(rows: Sequence[Row]) -> list[Lanes]:
     return [Lanes(*some, width) for some in lines]
 
 
-def _line(lanes: Sequence[int | None], own: int, before: set[int], ending: set[int]) -> str:
+def _line(lanes: Sequence[int | None], own: int, before: set[int], ending: set[int], sign: str) -> str:
     first, last = min({own, *before}), max({own, *before})
     pieces = []
     for lane, owner in enumerate(lanes):
         if lane == own:
-            mark = "●"
+            mark = sign
         elif lane in before:
             ends = "╰╯┴" if lane in ending else "├┤┼"
             mark = ends[0] if lane == first else ends[1] if lane == last else ends[2]

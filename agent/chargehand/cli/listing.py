@@ -29,6 +29,9 @@ _COLUMNS = (
     Column("LABELS", drop=6, cut=True),
 )
 
+_ID = 28  # characters: the ids of recurring plans and their like are longer
+_WIDE = 140  # columns: room for those too
+
 
 def print_plans(views: Sequence[PlanView]) -> None:
     """On a terminal what fits there; elsewhere all of it, with whole times."""
@@ -38,9 +41,10 @@ def print_plans(views: Sequence[PlanView]) -> None:
     def when(ms: int) -> str:
         return moment_in_brief(ms, now) if width is not None else time_of_day(ms)
 
+    apart = width is not None and width < _WIDE
     rows = [
         [
-            view.plan,
+            "" if apart and len(view.plan) > _ID else view.plan,
             view.executor,
             colored(view.state),
             when(view.since_ms),
@@ -53,4 +57,9 @@ def print_plans(views: Sequence[PlanView]) -> None:
         ]
         for view in views
     ]
-    print_lines(arranged(_COLUMNS, rows, width), width)
+    titles, *lines = arranged(_COLUMNS, rows, width)
+    shown = [titles]
+    for view, row, line in zip(views, rows, lines, strict=True):
+        # An id is not cut: a long one has a line of its own.
+        shown += [line] if row[0] else [[view.plan], line]
+    print_lines(shown, width)

@@ -115,9 +115,14 @@ def connected(settings: Settings | None = None, actions: Mapping[str, Action[...
 
 
 def executor_option(function: F) -> F:
-    return click.option("--executor", metavar="NAME", help="To this executor and no other; default: chosen by load.")(
-        function
-    )
+    from chargehand.cli import completion
+
+    return click.option(
+        "--executor",
+        metavar="NAME",
+        shell_complete=completion.executors,
+        help="To this executor and no other; default: chosen by load.",
+    )(function)
 
 
 def ago(text: str | None) -> datetime | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
+from chargehand.cli import completion
 from chargehand.cli.errors import CliError
 from chargehand.cli.options import given_value
 
@@ -24,7 +25,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 def action_arguments(function: F) -> F:
     """ACTION [NAME=VALUE]..."""
     function = click.argument("inputs", nargs=-1, metavar="[NAME=VALUE]...")(function)
-    return click.argument("action")(function)
+    return click.argument("action", shell_complete=completion.actions)(function)
 
 
 def holding_options(function: F) -> F:
@@ -45,7 +46,14 @@ def holding_options(function: F) -> F:
             help="The same, shared with others that say so.",
         ),
         click.option("--lock", "locks", multiple=True, metavar="NAME", help="Hold this lock while it is under way."),
-        click.option("--label", "labels", multiple=True, metavar="TEXT", help="To find it by: plan list --label."),
+        click.option(
+            "--label",
+            "labels",
+            multiple=True,
+            metavar="TEXT",
+            shell_complete=completion.labels,
+            help="To find it by: plan list --label.",
+        ),
     ):
         function = option(function)
     return function

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from chargehand.cli import completion
 from chargehand.cli.bulk import each
+from chargehand.cli.columns import Cell, Column, arranged, print_lines, terminal_width
 from chargehand.cli.errors import CliError
 from chargehand.cli.options import (
     config_option,
@@ -15,11 +19,11 @@ from chargehand.cli.options import (
     json_option,
     moment,
     print_json,
-    print_table,
     reachable,
     time_of_day,
 )
 from chargehand.cli.planning import action_arguments, holding_options, known_action, planned
+from chargehand.cli.times import moment_in_brief
 
 if TYPE_CHECKING:
     from chargehand.client import Client
@@ -28,7 +32,18 @@ if TYPE_CHECKING:
 
 __all__ = ["recurring"]
 
-_NAMES = click.argument("names", metavar="NAME...", nargs=-1, required=True)
+_SHOWN = 5  # runs to come
+_COLUMNS = (
+    Column("NAME"),
+    Column("NEXT", cut=True),
+    Column("CRON", cut=True),
+    Column("ZONE", drop=1),
+    Column("ACTION", cut=True),
+    Column("RUNS", drop=2, right=True),
+    Column("BY", drop=3, cut=True),
+)
+
+_NAMES = click.argument("names", metavar="NAME...", nargs=-1, required=True, shell_complete=completion.recurring)
 
 
 @click.group()
@@ -108,24 +123,32 @@ def list_recurring(*, as_json: bool) -> None:
     if not views:
         print("no recurring plans")
         return
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    table.add_column("NAME", no_wrap=True)
-    for column in ("ACTION", "CRON", "ZONE", "NEXT", "RUNS", "BY"):
-        table.add_column(column)
+    width = terminal_width()
+    now = datetime.now().astimezone()
+    rows: list[list[Cell]] = []
     for view in views:
         when = view.recurrence
-        table.add_row(view.name, view.label, when.cron, when.zone, _next(view), str(view.runs), view.by)
-    print_table(table)
+        soon = moment_in_brief(view.next_ms, now) if width is not None else ""
+        rows.append(
+            [
+                view.name,
+                (_next(view), "yellow") if view.paused or view.problem else (view.next_ms and soon) or _next(view),
+                when.cron,
+                when.zone,
+                view.label,
+                f"{view.runs:,}" + (f"/{when.most:,}" if when.most else ""),
+                view.by,
+            ]
+        )
+    print_lines(arranged(_COLUMNS, rows, width), width)
 
 
 @recurring.command()
-@click.argument("name")
+@click.argument("name", shell_complete=completion.recurring)
 @json_option
 @config_option
 def show(name: str, *, as_json: bool) -> None:
-    """One recurring plan: its calendar, its next run, its last."""
+    """One recurring plan: its calendar, its next five runs in local time, its last."""
     with connected() as executors:
         client = executors.recurring_at(name)
         view = client.recurring(name)
@@ -137,7 +160,10 @@ def show(name: str, *, as_json: bool) -> None:
         return
     when = view.recurrence
     print(f"recurring  {view.name}\naction     {view.label}\ncron       {when.cron}\nzone       {when.zone}")
-    print(f"next       {_next(view)}\nmissed     {when.missed}")
+    print(f"next       {_next(view)}")
+    for ms in _further(view):
+        print(f"           {time_of_day(ms)}")
+    print(f"missed     {when.missed}")
     if when.until_ms:
         print(f"until      {time_of_day(when.until_ms)}")
     print(f"runs       {view.runs}" + (f" of {when.most}" if when.most else ""))
@@ -172,6 +198,18 @@ def remove(names: tuple[str, ...]) -> int:
 
 def _at(executors: Executors, name: str) -> Client:
     return executors.recurring_at(name)
+
+
+def _further(view: RecurringView) -> Iterator[int]:
+    """The runs after the next one, those that are shown."""
+    from chargehand.plan.calendar import following
+
+    left = view.recurrence.most - view.runs - 1 if view.recurrence.most else _SHOWN
+    ms: int | None = view.next_ms or None
+    for _ in range(min(left, _SHOWN - 1) if not view.paused and not view.problem else 0):
+        ms = None if ms is None else following(view.recurrence, ms)
+        if ms is not None:
+            yield ms
 
 
 def _next(view: RecurringView) -> str:

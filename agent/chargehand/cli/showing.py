@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 import msgspec
 
+from chargehand.cli import completion
 from chargehand.cli.columns import Cell, Column, Said, arranged, plain, print_lines, terminal_width
 from chargehand.cli.errors import CliError
 from chargehand.cli.graph import QUIET, Lanes, Row, drawn, folded, numbers
@@ -68,7 +69,7 @@ def colored(state: str) -> Cell:
 
 
 @click.command()
-@click.argument("plan_id", metavar="PLAN")
+@click.argument("plan_id", metavar="PLAN", shell_complete=completion.plans)
 @click.option("--graph", is_flag=True, help="Draw which steps come after which.")
 @click.option(
     "--steps",
@@ -159,7 +160,8 @@ def _facts(view: PlanView) -> Iterator[Said]:
 
 
 def _fact(view: PlanView) -> Iterator[tuple[str, Said]]:
-    counts = ", ".join(f"{count:,} {word}" for word, count in view.counts.items()) or "not accepted yet"
+    states = Counter(step.state for step in view.steps) if view.state != "submitted" else {}
+    counts = ", ".join(f"{count:,} {state}" for state, count in states.items()) or "not accepted yet"
     since = f" since {time_of_day(view.since_ms)}" if view.since_ms else ""
     yield "plan", [view.plan]
     yield "state", [colored(view.state), since]
@@ -235,15 +237,16 @@ def _table(
             drawing = "" if lanes is None else lanes[place].row if not number else lanes[place].again
             cells.append([drawing, *_cells(step, work.get(step.index), after=lanes is None)])
     titles, *lines = arranged(_COLUMNS, cells, width)
+    numbers_end = " " * (max(len("STEP"), len(str(rows[-1].steps[-1].index))) + 2)
     yield titles
     following = iter(lines)
     for place, (row, some) in enumerate(zip(rows, shown, strict=True)):
-        before = "" if lanes is None else f"{lanes[place].below:<{lanes[place].width}}  "
+        before = numbers_end if lanes is None else f"{lanes[place].below:<{lanes[place].width}}  {numbers_end}"
         for step in some:
             yield next(following)
-            yield from ([before, "  ", *line] for line in _left(step, output=output, trace=trace))
+            yield from ([before, *line] for line in _left(step, output=output, trace=trace))
         if len(row.steps) > len(some):
-            yield [before, ("  … " + _more(row.steps[len(some) :], some[0]), "dim")]
+            yield [before, ("… " + _more(row.steps[len(some) :], some[0]), "dim")]
 
 
 def _cells(step: StepView, work: Work | None, *, after: bool) -> list[Cell]:

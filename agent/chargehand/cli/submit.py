@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from chargehand.cli import completion
 from chargehand.cli.errors import CliError
 from chargehand.cli.options import config_option, connected, executor_option, json_option, print_json, reachable
 from chargehand.cli.planning import action_arguments, holding_options, known_action, planned, when
@@ -21,11 +22,18 @@ __all__ = ["submit"]
 
 @click.command()
 @action_arguments
-@click.option("--node", metavar="NODE[,NODE]...", help="Run it there and nowhere else; a step on each of several.")
+@click.option(
+    "--node",
+    metavar="NODE[,NODE]...",
+    shell_complete=completion.nodes,
+    help="Run it there and nowhere else; a step on each of several.",
+)
 @click.option("--all-nodes", is_flag=True, help="Run it on every node that has a worker now, a step on each.")
 @click.option("--at", "--in", "at", metavar="TIME", help='Not before: "2026-11-24T10:00", or from now on, "2h".')
 @click.option("--before", metavar="TIME", help="When it has not started by then, it fails.")
-@click.option("--after", multiple=True, metavar="PLAN", help="Start after this plan has ended.")
+@click.option(
+    "--after", multiple=True, metavar="PLAN", shell_complete=completion.plans, help="Start after this plan has ended."
+)
 @click.option(
     "--after-failure",
     type=click.Choice(["fail", "run"]),
