@@ -8,25 +8,37 @@ a bounded look at a queue.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import NamedTuple
 
 import msgspec
 
-from chargehand.plan.life import PlanState, StepState
+from chargehand.plan.life import PlanState
 from chargehand.plan.locks import Locks, read_member
 from chargehand.plan.run import PlanRecord
-from chargehand.plan.timers import limit_timer, retry_timer, wake_timer
+from chargehand.plan.timers import limit_timer
 from chargehand.store.census import Census, take_census
-from chargehand.store.connection import Command, Line, Refused
+from chargehand.store.connection import Full, Line, Refused
 from chargehand.store.keys import Keys
 from chargehand.store.load import read_load
 from chargehand.store.plans import PlanView, StepView, read_heads
-from chargehand.store.profile import read_profiles
+from chargehand.store.positions import (
+    FAR,
+    LOOKED_AT,
+    Owner,
+    Place,
+    read_actions,
+    read_due,
+    read_owners,
+    read_places,
+    read_results,
+    read_said,
+    stands,
+)
 from chargehand.store.recurring import RecurringView, read_recurring
 from chargehand.store.subplans import read_children
-from chargehand.store.watching import Follower
-from chargehand.wire import Definition, read_entry
+from chargehand.wire import Definition
 
 __all__ = [
     "FAR",
@@ -44,17 +56,10 @@ __all__ = [
     "look_elsewhere",
 ]
 
-FAR = 10_000  # entries of a queue that are looked at, from its front
-LOOKED_AT = 100  # steps of a plan whose timers, owners and results are looked at
 NAMED = 5  # plans told by their names
 
-_PAGE = 1_000  # members of a set, entries of a queue read at once
-_MOST_BYTES = 16 * 1024 * 1024  # of the entries of one queue: their inputs stand there too
-_PROFILES = 20  # workers that are asked what they can run
-_SPOKEN = 50  # what was said last
+_PAGE = 1_000  # members of a set read at once
 _FEW_CHILDREN = 1_000  # sub-plans of a step that are looked through for those under way
-_STANDS = bytes([StepState.STANDING])
-_STAND = frozenset({_STANDS, bytes([StepState.UNDOING])})
 _SEARCHED = 20_000  # plans whose ids are compared with a beginning
 
 
@@ -82,27 +87,6 @@ class LimitWait(NamedTuple):
     name: str  # `action:NAME` or `queue:NAME`
     standing: list[str]  # `PLAN/STEP` that have the room
     opens_ms: int = 0  # when a rate lets the next step begin; 0: its room is taken
-
-
-class Owner(NamedTuple):
-    """A worker that has taken a step."""
-
-    incarnation: str
-    node: str
-    child: str
-    beat_age: float  # seconds
-    silent: bool
-    attempt: int
-    for_ms: int | None = None  # how long the step has run; None: it was taken since the worker's last heartbeat
-    timeout_ms: int = 0
-    degraded: str = ""
-
-
-class Place(NamedTuple):
-    """Where a step stands on its queue."""
-
-    before: int  # steps that come first
-    alone: bool  # among those that run with nothing beside them
 
 
 class Evidence(NamedTuple):
@@ -170,19 +154,19 @@ def gather(
         return None
     definition = msgspec.json.decode(head, type=Definition)
     awaits = msgspec.json.decode(rest, type=PlanRecord).awaits if rest and view.state == "waiting" else []
-    standing = [step for step in view.steps if step.state in {"queued", "running", "undoing"}]
-    places, looked, whole = _places(line, keys, plan, standing, far) if far else ({}, {}, frozenset[str]())
+    standing = list(islice(filter(stands, view.steps), LOOKED_AT))
+    places, looked, whole = read_places(line, keys, plan, standing, far) if far else ({}, {}, frozenset[str]())
     census = take_census(line, keys, "")
     load = read_load(line, keys)
-    owners = _owners(line, keys, plan, standing, census)
-    unseen, moved = _results(line, keys, plan, standing) if far else (frozenset(), frozenset())
+    owners = read_owners(line, keys, plan, standing, census)
+    unseen, moved = read_results(line, keys, plan, standing) if far else (frozenset(), frozenset())
     return Evidence(
         view=view,
         definition=definition,
         census=census,
         load_age=max(0, load.now_ms - load.at_ms) / 1000 if load is not None else None,
         full=bool(far) and _full(line),
-        replicas=line.call("WAIT", min_replicas, 1) if min_replicas else None,
+        replicas=_replicas(line, keys, min_replicas) if min_replicas else None,
         min_replicas=min_replicas,
         awaits=_others(line, keys, awaits[:NAMED]),
         awaited=len(awaits),
@@ -194,12 +178,12 @@ def gather(
         whole=whole,
         unseen=unseen,
         moved=moved,
-        due=_due(line, keys, plan, view.steps),
-        said=_said(line, keys, plan) if far and standing else {},
+        due=read_due(line, keys, plan, view.steps),
+        said=read_said(line, keys, plan) if far and standing else {},
         grace_ms=int(grace) if grace is not None else None,
         children=_children(line, keys, plan, view.steps) if far else {},
         parent=_others(line, keys, [view.parent[0]])[0] if view.parent else None,
-        actions=_actions(line, keys, standing, census) if far else {},
+        actions=read_actions(line, keys, standing, census) if far else {},
         units=units,
     )
 
@@ -244,6 +228,14 @@ def _latest(line: Line, keys: Keys) -> Iterator[bytes]:
 
 
 # -- the whole executor ---------------------------------------------------------------------------
+
+
+def _replicas(line: Line, keys: Keys, wanted: int) -> int:
+    """How many have within 200 ms what is written now: one that is frozen is connected all the same."""
+    with suppress(Full):
+        line.call("SET", keys.mark, "", "PX", 1_000)
+    found: int = line.call("WAIT", wanted, 200)
+    return found
 
 
 def _full(line: Line) -> bool:
@@ -318,122 +310,3 @@ def _children(line: Line, keys: Keys, plan: str, steps: Sequence[StepView]) -> d
             views = read_children(line, keys, plan, step.index, state="running", first=0, most=NAMED).plans
             found[step.index] = [Other(view.plan, view.state, view.label, view.since_ms) for view in views]
     return found
-
-
-# -- the plan's steps -----------------------------------------------------------------------------
-
-
-def _places(
-    line: Line, keys: Keys, plan: str, steps: Sequence[StepView], far: int
-) -> tuple[dict[int, Place], dict[str, int], frozenset[str]]:
-    """Where the steps stand on their queues, as far as these are looked into."""
-    places: dict[int, Place] = {}
-    looked: dict[str, int] = {}
-    whole = set[str]()
-    start = f"{plan}/".encode()
-    for queue in dict.fromkeys(step.queue for step in steps):
-        front = _Front(line, keys.queue(queue), far)
-        aside = _Front(line, keys.alone(queue), far)
-        for alone, entries in ((False, front), (True, aside)):
-            for before, entry in enumerate(entries):
-                name = entry.partition(b" ")[0].lstrip(b"~!")
-                if name.startswith(start):
-                    places.setdefault(int(name.rsplit(b"/", 2)[1]), Place(before, alone))
-        looked[queue] = front.seen
-        if front.whole and aside.whole:
-            whole.add(queue)
-    return places, looked, frozenset(whole)
-
-
-class _Front:
-    """The entries of a queue, from its front."""
-
-    def __init__(self, line: Line, key: str, far: int) -> None:
-        self._line, self._key, self._far = line, key, far
-        self.seen = 0
-        self.whole = False  # there are surely no more
-
-    def __iter__(self) -> Iterator[bytes]:
-        size = 0
-        while self.seen < self._far and size < _MOST_BYTES:
-            page = self._line.call("LRANGE", self._key, self.seen, min(self._far, self.seen + _PAGE) - 1)
-            self.seen += len(page)
-            size += sum(map(len, page))
-            yield from page
-            if len(page) < _PAGE:
-                self.whole = self.seen == len(page)  # between two pages it moves on
-                return
-
-
-def _owners(line: Line, keys: Keys, plan: str, steps: Sequence[StepView], census: Census) -> dict[int, Owner]:
-    if not steps:
-        return {}
-    workers = [one for one in census.members if one.member.kind == "worker"]
-    owned = line.batch([("HKEYS", keys.own(one.incarnation)) for one in workers])
-    start = f"{plan}/".encode()
-    taken = [
-        (one, key.decode()) for one, some in zip(workers, owned, strict=True) for key in some if key.startswith(start)
-    ]
-    taken = taken[:LOOKED_AT]
-    entries = line.batch([("HGET", keys.own(one.incarnation), key) for one, key in taken])
-    found: dict[int, Owner] = {}
-    for (one, key), entry in zip(taken, entries, strict=True):
-        _, step, attempt = key.rsplit("/", 2)
-        if entry is None:  # it has ended since
-            continue
-        member = one.member
-        runs = dict(zip(member.running, member.for_ms, strict=False))
-        for_ms = round(runs[key] + one.beat_age * 1000) if key in runs else None
-        found[int(step)] = Owner(
-            incarnation=one.incarnation,
-            node=member.node,
-            child=member.child,
-            beat_age=one.beat_age,
-            silent=one.silent,
-            attempt=int(attempt),
-            for_ms=for_ms,
-            timeout_ms=read_entry(entry).extra.timeout_ms,
-            degraded=member.degraded,
-        )
-    return found
-
-
-def _actions(line: Line, keys: Keys, steps: Sequence[StepView], census: Census) -> dict[str, frozenset[str]]:
-    queues = {step.queue for step in steps}
-    serving = [one.incarnation for one in census.members if not one.silent and queues.intersection(one.member.queues)]
-    profiles = read_profiles(line, keys, serving[:_PROFILES])
-    return {one: frozenset(profile.actions) for one, profile in profiles.items()}
-
-
-def _results(line: Line, keys: Keys, plan: str, steps: Sequence[StepView]) -> tuple[frozenset[int], frozenset[int]]:
-    """Steps whose result is written though they stand still, and steps that do not stand any more."""
-    some = [step.index for step in steps][:LOOKED_AT]
-    written = line.batch([("HEXISTS", keys.outputs(plan), step) for step in some])
-    states = line.batch([("GETRANGE", keys.states(plan), step + 1, step + 1) for step in some])
-    moved = {step for step, state in zip(some, states, strict=True) if state not in _STAND}
-    unseen = {step for step, state, there in zip(some, states, written, strict=True) if there and state == _STANDS}
-    return frozenset(unseen), frozenset(moved)
-
-
-def _due(line: Line, keys: Keys, plan: str, steps: Sequence[StepView]) -> dict[int, int]:
-    timers: dict[int, str] = {}
-    for step in steps:
-        if step.state == "suspended":
-            timers[step.index] = wake_timer(plan, step.index, step.attempt)
-        elif step.state in {"retrying", "undo retrying"}:
-            timers[step.index] = retry_timer(plan, step.index, step.attempt)
-        if len(timers) == LOOKED_AT:
-            break
-    commands: list[Command] = [("ZSCORE", keys.timers, timer) for timer in timers.values()]
-    found = line.batch(commands)
-    return {step: int(float(score)) for step, score in zip(timers, found, strict=True) if score is not None}
-
-
-def _said(line: Line, keys: Keys, plan: str) -> dict[int, str]:
-    follower = Follower(keys, plan, past=_SPOKEN)
-    changes = follower.changes(line.batch(follower.questions()))
-    return {
-        one.step: one.text.rstrip("\n").rpartition("\n")[2]
-        for one in changes
-        if one.step is not None and one.kind in {"out", "err", "say"}
-    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 from chargehand.store.evidence import LOOKED_AT, NAMED, Evidence, Owner
 from chargehand.store.plans import StepView
@@ -13,26 +14,27 @@ from chargehand.why.words import acting, cut, error_text, failure_line, length, 
 
 __all__ = ["failed_steps", "under_way"]
 
+_UNDER_WAY = frozenset({"queued", "running", "undoing", "suspended", "retrying", "undo retrying"})
 _GRACE_MS = 5_000  # past the time-out: the worker has ended by then what can be ended
 
 
 def under_way(evidence: Evidence) -> Iterator[Cause]:
     """All steps that stand for the same reason are one cause."""
     groups: dict[Reason, list[tuple[int, Stand]]] = {}
-    found = 0
-    for step in evidence.view.steps:
-        stand = _stand(evidence, step)
-        if stand is not None:
-            groups.setdefault(stand.reason, []).append((step.index, stand))
-            found += 1
-            if found == LOOKED_AT:
-                break
+    stands = ((step.index, _stand(evidence, step)) for step in evidence.view.steps)
+    for index, stand in islice(((index, stand) for index, stand in stands if stand is not None), LOOKED_AT):
+        groups.setdefault(stand.reason, []).append((index, stand))
     for reason, some in groups.items():
         steps = [index for index, _ in some]
         first = some[0][1]
         seen = [line for _, stand in some[:NAMED] for line in stand.own]
         text = f"{acting(steps, reason.verb)} {reason.rest}"
-        yield Cause(reason.kind, text, [*seen, *first.common], first.advice, steps, reason.stuck)
+        yield Cause(reason.kind, text, [*seen, *first.common, *_not_all(evidence)], first.advice, steps, reason.stuck)
+
+
+def _not_all(evidence: Evidence) -> list[str]:
+    count = sum(step.state in _UNDER_WAY for step in evidence.view.steps)
+    return [f"of its {count:,} steps under way only the first {LOOKED_AT} are told of"] if count > LOOKED_AT else []
 
 
 def failed_steps(evidence: Evidence) -> Iterator[Cause]:
