@@ -58,7 +58,7 @@ def test_a_stuck_plan_is_found_understood_and_resumed(
         until("the last step runs", (place / "lines").exists, 60)
         expect(page.locator("#live_graph .busy")).to_have_count(1, timeout=SOON)  # the page is not loaded again
         (place / "gate").touch()
-        expect(page.locator("#live_head .badge")).to_have_text("succeeded", timeout=SOON)
+        expect(page.locator("#live_badge .badge")).to_have_text("succeeded", timeout=SOON)
         expect(page.locator("#live_line tbody tr")).to_have_count(3)
         expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
         expect(page.locator("#live_history")).to_contain_text("resume asked for by ada")
@@ -80,7 +80,7 @@ def test_roles_change_when_the_active_orchestrator_is_killed(
         expect(row).to_contain_text("active epoch 2", timeout=SOON)
         expect(page.locator("#live_state")).to_contain_text("node-b")
         second.kill()
-        expect(page.locator("#live_state")).to_contain_text("No orchestrator is active", timeout=SOON)
+        expect(page.locator("#live_alarms")).to_contain_text("No orchestrator is active", timeout=SOON)
 
 
 def test_who_only_reads_has_no_buttons_and_is_refused(
@@ -152,7 +152,7 @@ def test_pages_read_and_act_without_scripts(
         expect(page.get_by_text("It is being resumed.")).to_be_visible()
         assert client.wait(name, 60) is PlanState.SUCCEEDED
         page = ada.go(f"/plans/{name}")
-        expect(page.locator("#live_head .badge")).to_have_text("succeeded")
+        expect(page.locator("#live_badge .badge")).to_have_text("succeeded")
 
 
 def test_what_does_not_fit_is_refused_with_the_reason(
@@ -221,7 +221,7 @@ def test_a_plan_is_submitted_and_sent_an_event(
         page.get_by_label("Event", exact=True).fill("go")
         page.get_by_label("Data").fill('{"speed": 3}')
         page.get_by_role("button", name="Send", exact=True).click()
-        expect(page.locator("#live_head .badge")).to_have_text("succeeded", timeout=SOON)
+        expect(page.locator("#live_badge .badge")).to_have_text("succeeded", timeout=SOON)
         (found,) = client.search(labels=["by hand"])
         assert client.output(found.plan)["data"] == {"speed": 3}
 

@@ -87,6 +87,7 @@ def _pages(client: Client, place: Path) -> dict[str, str]:
         "suspended": f"/plans/{waiting}",
         "no worker": f"/plans/{nobody}",
         "a failed step": f"/plans/{mixed}/steps/2",
+        "a suspended step": f"/plans/{waiting}/steps/0",
         "sub-plans": f"/plans/{bulk}/steps/0",
         "recurring": "/recurring",
         "failures": "/failures",

@@ -266,6 +266,7 @@ def step(executors: Executors, address: Address) -> dict[str, Any]:
         "view": view,
         "step": one,
         "after": views.after(one),
+        "able": views.step_allows(view, one),
         "tries": [attempt for attempt in tries if attempt.step == number],
         "children": children if children.total else None,
         "show": show,
