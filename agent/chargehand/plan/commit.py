@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-__all__ = ["RAN", "Commit", "Corpse", "Launch", "Move", "Purge", "StateWrite"]
+__all__ = ["CLOSED", "RAN", "Commit", "Corpse", "Launch", "Move", "Purge", "StateWrite"]
 
 #: What becomes of an attempt. Who is suspended, cancelled, or reboots its node has left: that is neither well nor ill.
 RAN = ("done", "failed", "lost", "left")
+CLOSED = 20  # plans of one commit whose time from submission to end can be looked at
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ class Commit:
     repeats: dict[str, bytes | None] = field(default_factory=dict)  # recurring plan -> its record; None: removed
     # To be counted, not written:
     ran: list[tuple[str, str, str]] = field(default_factory=list)  # attempts that ended: action, queue, a word of RAN
-    closed: list[tuple[str, str, int]] = field(default_factory=list)  # plans that have ended: plan, label, when (ms)
+    closed: list[tuple[str, str, int]] = field(default_factory=list)  # some plans that have ended: id, label, when (ms)
     effects: int = 0
     size: int = 0  # bytes
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 
 from chargehand.plan.attempts import Attempts
 from chargehand.plan.books import CACHE, LEFT_OVER, MAX_EFFECTS, Books
-from chargehand.plan.commit import Commit, Corpse, StateWrite
+from chargehand.plan.commit import CLOSED, Commit, Corpse, StateWrite
 from chargehand.plan.dispatch import Dispatch
 from chargehand.plan.ending import Ending
 from chargehand.plan.life import ENDED, PlanEvent, PlanState, StepState
@@ -269,7 +269,9 @@ class Director:
 
     def _close(self, run: PlanRun) -> None:
         """It has ended: whoever waits for that, or for what it held, is told."""
-        self._books.commit.closed.append((run.id, run.definition.label, self._books.now))
+        closed = self._books.commit.closed
+        if len(closed) < CLOSED:
+            closed.append((run.id, run.definition.label, self._books.now))
         self._part(run.id, run.plan_state, run.definition.parent, run.rest.followers if run.rest is not None else ())
         if run.rest is not None and run.rest.marked and not run.rest.orphaned:  # none of its entries is left anywhere
             self._books.commit.stopped[run.id] = None
