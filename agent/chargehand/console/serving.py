@@ -79,7 +79,9 @@ def listen(console: ConsoleSettings) -> list[socket.socket]:
 def _listen(place: Place) -> socket.socket:
     if place.address is None:
         return _listen_unix(place.path)
-    made = socket.socket(socket.AF_INET6 if place.address.version == 6 else socket.AF_INET, socket.SOCK_STREAM)
+    family = socket.AF_INET6 if place.address.version == 6 else socket.AF_INET
+    # Named, or asyncio leaves Nagle's algorithm on: it waits 40 ms for an acknowledgement between headers and body.
+    made = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if place.address.version == 6:

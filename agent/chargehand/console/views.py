@@ -75,7 +75,7 @@ def rate(a_second: float) -> str:
     if a_second == 0:
         return "0/s"
     if a_second < 1:
-        return f"{a_second * 60:.1f}/min"
+        return f"{a_second * 60:.0f}/min" if a_second * 60 >= 10 else f"{a_second * 60:.1f}/min"
     return f"{a_second:,.0f}/s" if a_second >= 10 else f"{a_second:.1f}/s"
 
 
