@@ -53,6 +53,10 @@ def test_settings_of_the_server_that_lose_data(server: Server, config: Path) -> 
     tell(server, "CONFIG", "SET", "maxmemory-policy", "noeviction")
     tell(server, "CONFIG", "SET", "appendonly", "no")
     assert diagnose(config)["redis-persistence"].startswith("error: Redis keeps nothing on disk")
+    tell(server, "CONFIG", "SET", "min-replicas-to-write", "1")
+    found = diagnose(config)
+    assert "0 replicas are in step, and min-replicas-to-write 1: nothing is acknowledged" in found["redis-replicas"]
+    assert "orchestrator-active" in found.checks, "it can be read"
     tell(server, "CONFIG", "SET", "save", "900 1")
     assert diagnose(config)["redis-persistence"].startswith("warning: Redis writes snapshots only")
 

@@ -8,6 +8,7 @@ import pwd
 import stat
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -91,17 +92,23 @@ def _ask_redis(facts: Facts, settings: Settings) -> None:
     keys = Keys(settings.executor.name)
     try:
         facts.server = examine_server(line)
-        try:
-            check_rights(line, keys)
-        except Refused as error:
-            facts.rights = str(error)
-        _ask_executor(facts, line, keys, settings)
+        with suppress(Refused):  # the trial names what is missing
+            _ask_executor(facts, line, keys, settings)
     except Unavailable as error:
         facts.fault, facts.fault_text = fault_of(error), str(error)
-    except (Refused, Full) as error:
-        facts.rights = facts.rights or str(error)
+    else:
+        facts.rights = _missing_rights(line, keys)
     finally:
         line.close()
+
+
+def _missing_rights(line: Line, keys: Keys) -> str:
+    """The last thing that is asked on a line: a server that takes no writes now can be read all the same."""
+    try:
+        check_rights(line, keys)
+    except (Refused, Unavailable) as error:
+        return str(error)
+    return ""
 
 
 def _ask_executor(facts: Facts, line: Line, keys: Keys, settings: Settings) -> None:

@@ -190,6 +190,10 @@ def privileged(facts: Facts) -> Iterator[Found]:
             continue
         if facts.census is None and not state:
             continue  # nobody knows
+        if state == "active":
+            text = f"{name} runs, and its worker is not heard"
+            yield warning(text, [], f"systemctl status {name}; journalctl -u {name}")
+            continue
         text = f'worker group "{group}" has unit = true, and {name} does not run on this node'
         yield warning(text, [f"ActiveState={state}"] if state else [], f"systemctl enable --now {name}")
 

@@ -101,9 +101,9 @@ def _url(facts: Facts) -> str:
 def rights(facts: Facts) -> Iterator[Found]:
     if facts.rights:
         yield error(
-            f"the Redis user lacks rights, or the server commands: {facts.rights}",
+            f"Redis refuses what is needed: {facts.rights}",
             [f"url: {_url(facts)}"],
-            "orchestrators and workers wait until it has them: ACL SETUSER as in docs/security.md",
+            "a right that is missing is given with ACL SETUSER, as in docs/security.md: orchestrators and workers wait",
         )
 
 
@@ -191,10 +191,10 @@ def eviction(facts: Facts) -> Iterator[Found]:
 
 def memory(facts: Facts) -> Iterator[Found]:
     info = _server(facts).info
-    used, most = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
+    used, most = _number(info, "used_memory"), _number(info, "maxmemory")
     of = "its maxmemory"
     if not most:
-        most, of = int(info.get("total_system_memory", 0)), "its machine's memory, with no maxmemory"
+        most, of = _number(info, "total_system_memory"), "its machine's memory, with no maxmemory"
     if not most:
         return
     share = round(100 * used / most)
@@ -208,8 +208,8 @@ def memory(facts: Facts) -> Iterator[Found]:
 
 def clients(facts: Facts) -> Iterator[Found]:
     server = _server(facts)
-    most = int(server.info.get("maxclients") or server.config.get("maxclients") or 0)
-    connected = int(server.info.get("connected_clients", 0))
+    most = _number(server.info, "maxclients") or _number(server.config, "maxclients")
+    connected = _number(server.info, "connected_clients")
     if most and 100 * connected >= _CROWDED * most:
         yield warning(
             f"{connected} clients are connected, and Redis takes {most}",
@@ -233,15 +233,15 @@ def replicas(facts: Facts) -> Iterator[Found]:
         return
     known = [dict(part.split("=", 1) for part in info[key].split(",") if "=" in part) for key in _replica_keys(info)]
     evidence = [f"replica {_address(one)}: {one.get('state')}, lag {one.get('lag')} s" for one in known]
-    good = sum(one.get("state") == "online" and int(one.get("lag", 0)) <= _LAG for one in known)
-    to_write = int(server.config.get("min-replicas-to-write", 0))
+    good = sum(_in_step(one) for one in known)
+    to_write = _number(server.config, "min-replicas-to-write")
     if good < max(needed, to_write):
         wanted = f"redis.min_replicas = {needed}" if needed > good else f"min-replicas-to-write {to_write}"
         text = f"{good} {'replica is' if good == 1 else 'replicas are'} in step, and {wanted}: nothing is acknowledged"
         yield error(text, evidence, "bring the replicas back, or lower it on all nodes and clients")
         return
     for one in known:
-        if one.get("state") != "online" or int(one.get("lag", 0)) > _LAG:
+        if not _in_step(one):
             yield warning(f"replica {_address(one)} is not in step", evidence, "look at its own log")
     if known and not needed:
         text = "a failover may lose plans that were acknowledged: Redis has replicas and redis.min_replicas is 0"
@@ -250,6 +250,10 @@ def replicas(facts: Facts) -> Iterator[Found]:
     elif needed and good == needed:
         text = f"redis.min_replicas = {needed}, and there are {good}: without one of them all stands still"
         yield note(text, evidence, "one replica more than are needed")
+
+
+def _in_step(replica: dict[str, str]) -> bool:
+    return replica.get("state") == "online" and _number(replica, "lag") <= _LAG
 
 
 def _address(replica: dict[str, str]) -> str:
@@ -305,6 +309,12 @@ def cluster(facts: Facts) -> Iterator[Found]:
 def _server(facts: Facts) -> Server:
     assert facts.server is not None
     return facts.server
+
+
+def _number(facts: dict[str, str], name: str) -> int:
+    """0 where it is not told, or in words that no server of ours uses."""
+    text = facts.get(name, "")
+    return int(text) if text.isascii() and text.isdigit() else 0
 
 
 def _of(facts: dict[str, str], *names: str) -> list[str]:
