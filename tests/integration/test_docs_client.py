@@ -34,7 +34,7 @@ def test_every_example_does_what_it_says(
             until("it is set", partial(module.client.recurring, "nightly"))
         run(rest, PAGE, module)
         printed.append(capsys.readouterr().out)
-    _, submitting, watching, reading, asking, recurring, _ = printed
+    _, submitting, watching, reading, asking, recurring, counted, _ = printed
     assert submitting == "SUCCEEDED\nhello Grace\n"
     assert watching.splitlines() == ["plan None succeeded"]
     lines = reading.splitlines()
@@ -43,4 +43,9 @@ def test_every_example_does_what_it_says(
     assert lines[5].startswith(module.run)
     assert asking == f"plan {module.run} is succeeded: only a plan that is under way can be cancelled\n"
     assert recurring.startswith("nightly ")
+    assert [line.split()[-1] for line in counted.splitlines()] == [
+        "minute",
+        *["second"] * (len(counted.splitlines()) - 1),
+    ]
+    assert "\ndefault 0 wait for 5 threads; " in counted
     module.client.close()
