@@ -11,9 +11,19 @@ from chargehand.client import Client
 from chargehand.config.load import load
 from chargehand.executors import Executors
 from chargehand.plan.life import PlanState
+from chargehand.plan.routing import Load
 from chargehand.store.census import HEARD_MS
 from chargehand.store.connection import Line
-from chargehand.store.counting import KEPT_MINUTES, MINUTE_MS
+from chargehand.store.counting import (
+    KEPT_MINUTES,
+    MINUTE_MS,
+    ActionTotal,
+    Flow,
+    MinuteRecord,
+    Page,
+    read_minutes,
+    write_page,
+)
 from chargehand.store.keys import Keys
 from chargehand.store.lease import report_death
 from chargehand.store.stats import ActionStats, Minute, QueueStats, Stats
@@ -140,6 +150,22 @@ def test_old_minutes_go(orchestrator: Program, start_program: StartProgram, clie
     start_program("orchestrator", node="node-b").role("active")
     until("the oldest is gone", lambda: not line.call("HEXISTS", KEYS.minutes, oldest))
     assert line.call("HEXISTS", KEYS.minutes, kept)
+
+
+def test_what_is_to_go_goes_and_only_the_holder_says_so(orchestrator: Program, client: Client, line: Line) -> None:
+    until("it writes", lambda: line.call("HGET", KEYS.load, "at"))
+    orchestrator.stop()
+    line.call("HSET", KEYS.actions, "a", "[1]", "b", "[2]")
+    line.call("HSET", KEYS.minutes, 0, "[1]", 60_000, "[2]")
+    token = line.call("GET", KEYS.fence).decode()
+    page = Page(120_000, MinuteRecord(3), {"b": ActionTotal(5, 1), "c": ActionTotal(1)}, Flow(), ["a"], [0])
+    load = Load(0, 0, 0)
+    write_page(line, KEYS, "0:another", load, page)
+    assert line.call("HEXISTS", KEYS.actions, "a")
+    write_page(line, KEYS, token, load, page)
+    assert {one.name: (one.done, one.failed) for one in client.stats().actions} == {"b": (5, 1), "c": (1, 0)}
+    assert not line.call("HEXISTS", KEYS.minutes, 0)
+    assert read_minutes(line, KEYS, [60_000, 120_000, 180_000]) == [MinuteRecord(2), MinuteRecord(3), MinuteRecord()]
 
 
 def test_what_cannot_be_read_begins_anew(start_program: StartProgram, client: Client, line: Line) -> None:
