@@ -16,8 +16,6 @@ from support.plans import submit, view_of
 from support.programs import Program, StartProgram, until
 from support.server import Server
 
-SOON = 60_000  # ms, on a slow machine
-
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
@@ -56,9 +54,9 @@ def test_a_stuck_plan_is_found_understood_and_resumed(
         page.get_by_role("button", name="Resume").click()
         expect(page.get_by_text("It is being resumed.")).to_be_visible()
         until("the last step runs", (place / "lines").exists, 60)
-        expect(page.locator("#live_graph .busy")).to_have_count(1, timeout=SOON)  # the page is not loaded again
+        expect(page.locator("#live_graph .busy")).to_have_count(1)  # the page is not loaded again
         (place / "gate").touch()
-        expect(page.locator("#live_badge .badge")).to_have_text("succeeded", timeout=SOON)
+        expect(page.locator("#live_badge .badge")).to_have_text("succeeded")
         expect(page.locator("#live_line tbody tr")).to_have_count(3)
         expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
         expect(page.locator("#live_history")).to_contain_text("resume asked for by ada")
@@ -74,13 +72,13 @@ def test_roles_change_when_the_active_orchestrator_is_killed(
     with visit(browser, console) as anybody:
         page = anybody.go("/")
         row = page.locator("tr", has=page.get_by_role("rowheader", name="node-b"))
-        expect(row).to_contain_text("passive", timeout=SOON)
+        expect(row).to_contain_text("passive")
         first.kill()
         second.role("active")
-        expect(row).to_contain_text("active epoch 2", timeout=SOON)
+        expect(row).to_contain_text("active epoch 2")
         expect(page.locator("#live_state")).to_contain_text("node-b")
         second.kill()
-        expect(page.locator("#live_alarms")).to_contain_text("No orchestrator is active", timeout=SOON)
+        expect(page.locator("#live_alarms")).to_contain_text("No orchestrator is active")
 
 
 def test_who_only_reads_has_no_buttons_and_is_refused(
@@ -129,7 +127,7 @@ def test_what_actions_and_people_write_stays_text(
     with visit(browser, console, "ada") as ada:
         for path in ("/", "/plans", "/failures", f"/plans/{name}", f"/plans/{name}/steps/0", f"/plans/{name}/steps/1"):
             page = ada.go(path)
-            expect(page.locator("#pulse")).to_have_text("live", timeout=SOON)
+            expect(page.locator("#pulse")).to_have_text("live")
             assert page.locator("main script, main img").count() == 0, path
         expect(ada.page.get_by_text(evil).first).to_be_visible()
         page = ada.go(f"/plans?q={evil}&done=%3Cscript%3E")
@@ -221,7 +219,7 @@ def test_a_plan_is_submitted_and_sent_an_event(
         page.get_by_label("Event", exact=True).fill("go")
         page.get_by_label("Data").fill('{"speed": 3}')
         page.get_by_role("button", name="Send", exact=True).click()
-        expect(page.locator("#live_badge .badge")).to_have_text("succeeded", timeout=SOON)
+        expect(page.locator("#live_badge .badge")).to_have_text("succeeded")
         (found,) = client.search(labels=["by hand"])
         assert client.output(found.plan)["data"] == {"speed": 3}
 
@@ -229,15 +227,15 @@ def test_a_plan_is_submitted_and_sent_an_event(
 def test_redis_goes_and_comes_back(running: Program, console: Console, browser: Browser, server: Server) -> None:
     with visit(browser, console) as anybody:
         page = anybody.go("/")
-        expect(page.locator("#pulse")).to_have_text("live", timeout=SOON)
+        expect(page.locator("#pulse")).to_have_text("live")
         server.stop()
-        expect(page.locator("#lost")).to_contain_text("Redis cannot be reached", timeout=SOON)
+        expect(page.locator("#lost")).to_contain_text("Redis cannot be reached")
         expect(page.get_by_role("rowheader", name="node-a", exact=True)).to_be_visible()  # what was known last
         answer = page.request.get(f"{console.url}/plans")
         assert answer.status == 503
         assert "Redis cannot be reached" in answer.text()
         server.start()
-        expect(page.locator("#pulse")).to_have_text("live", timeout=SOON)
+        expect(page.locator("#pulse")).to_have_text("live")
         expect(page.locator("#lost")).to_be_hidden()
 
 
@@ -253,6 +251,6 @@ def test_a_recurring_plan_is_paused_and_resumed(
         row = page.get_by_role("row").filter(has_text="nightly")
         expect(row.locator(".run")).to_have_count(5)
         row.get_by_role("button", name="Pause").click()
-        expect(row.locator(".badge")).to_have_text("paused", timeout=SOON)
+        expect(row.locator(".badge")).to_have_text("paused")
         row.get_by_role("button", name="Resume").click()
-        expect(row.locator(".badge")).to_have_text("ready", timeout=SOON)
+        expect(row.locator(".badge")).to_have_text("ready")

@@ -15,8 +15,6 @@ from support.browser import Console, chromium, visit
 from support.groups import Group, knowing
 from support.server import Server
 
-SOON = 60_000  # ms, on a slow machine
-
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
@@ -48,7 +46,7 @@ def test_each_executor_has_its_overview(place: Path, server: Server, groups: lis
             page = anybody.go("/executors")
             for name in ("red", "blue"):
                 row = page.get_by_role("row").filter(has=page.get_by_role("rowheader", name=name))
-                expect(row).to_contain_text("active", timeout=SOON)
+                expect(row).to_contain_text("active")
             page.get_by_role("link", name="blue").click()
             anybody.heading("Executor blue")
             expect(page.get_by_role("rowheader", name="node-blue", exact=True)).to_be_visible()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
 
 from chargehand.console.tokens import new_token
 from support.programs import Program, write_config
@@ -20,6 +20,8 @@ _ARGUMENTS = (
     *("--disable-component-update", "--disable-sync"),
 )
 _PATIENCE = 60_000  # ms: a slow machine
+
+expect.set_options(timeout=_PATIENCE)
 
 
 class Console:
