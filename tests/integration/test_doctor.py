@@ -147,6 +147,7 @@ def test_two_sound_nodes_and_what_is_planted_there(place: Path, server: Server, 
     assert chargehand("drain", "--wait", "--reason", "new disk", config=two.config).returncode == 0
     found = until_found(two.config, {"node-drained": "note", "orchestrator-failover": "warning"})
     assert "reason: new disk" in found["node-drained"]
+    until("what its members told is gone with them", lambda: len(line.call("KEYS", "*profile*")) == 2)
     assert "start the agent on a second node" in found["orchestrator-failover"]
 
 
