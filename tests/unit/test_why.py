@@ -350,6 +350,14 @@ def test_over_its_time_out_and_silent() -> None:
     assert kinds(evidence_of("running", owners={0: owner._replace(silent=True)})) == ["owner-silent"]
 
 
+def test_what_a_plan_belongs_to_is_told_with_the_first_cause() -> None:
+    evidence = evidence_of("waiting", plan_state="scheduled", parent=Other("above", "running"))
+    evidence.view.parent = ("above", 3)
+    assert explain(evidence).causes[0].evidence[-1] == "it is a sub-plan of step 3 of plan above, which is running"
+    evidence.view.parent, evidence.view.plan = None, "rnightly-1764000000000"
+    assert explain(evidence).causes[0].evidence[-1] == "it is a run of the recurring plan 'nightly'"
+
+
 def test_exit_by_what_has_become_of_it() -> None:
     for state in ("succeeded", "cancelled", "reverted", "halted"):
         assert not needs_somebody(explain(evidence_of(plan_state=state)))

@@ -30,6 +30,8 @@ def paused(evidence: Evidence) -> Cause:
     if failed and SUB_PLANS_FAILED in kinds:
         advice.append(f"chargehand plan children {plan} {failed[0].index} --state failed")
     advice.append(f"chargehand plan resume {plan}   (run what failed again)")
+    if len(failed) > 1:
+        advice.append(f"chargehand plan retry {plan} {failed[0].index}   (run only this one again)")
     if failed:
         advice.append(f"chargehand plan skip {plan} {failed[0].index}   (go on without it)")
     if any(policy.revert for policy in evidence.definition.policies):
