@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
+import httpx
 import pytest
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
 from playwright.sync_api import Browser
@@ -113,6 +114,20 @@ def test_axe_finds_nothing_serious(house: House, browser: Browser, dark: bool) -
             wrong = [one for one in found if one["impact"] in _WRONG]
             told = [(one["id"], one["help"], [node["html"][:200] for node in one["nodes"]]) for one in wrong]
             assert not wrong, f"{name}: {json.dumps(told, indent=1)}"
+
+
+def test_no_address_is_too_odd(house: House) -> None:
+    """Whatever stands in it: a page, or one that says what is wrong with it."""
+    odd = ["", "x", "999999999999999d", "0001-01-01", "9999-12-31", "-5", "\0", "<b>", "%", "0", "٣", "a" * 3000]
+    keys = ["q", "state", "action", "label", "by", "longer", "since", "until", "page", "show", "executor", "done"]
+    more = ["/plans/%ff", "/plans/nope/steps/x", "/queues/%00", "/live/nope", "/live/plan", "/live/step?plan=x&step=y"]
+    with httpx.Client(base_url=house.console.url, timeout=60) as browser:
+        for path in [*house.pages.values(), *more]:
+            assert browser.get(path).status_code < 500, path
+        for page in ("/", "/plans", house.pages["paused"], house.pages["sub-plans"], "/failures", "/queues/default"):
+            for number, key in enumerate(keys):
+                for value in odd[number % 3 :: 3]:
+                    assert browser.get(page, params={key: value}).status_code < 500, (page, key, value)
 
 
 @pytest.mark.parametrize("width", [375, 1280])

@@ -34,7 +34,8 @@ _A_PAGE = 50  # plans of a list
 _STEPS = 50  # of a plan on one page
 _LINES = 300  # of what a plan's steps say
 _MOMENTS = 300  # of a plan's history
-_WHOLE = 2_000  # steps: of larger plans the history is not read, only what went wrong
+_WHOLE = 2_000  # steps: of larger plans the history is not read
+_PAGES = 400  # of a list of plans; whoever looks for older ones narrows the filters
 _ENTRIES = 100  # of a queue
 _THROUGH = 5_000  # plans that a search by text looks through
 _RUNS = 5  # next ones of a recurring plan
@@ -95,6 +96,12 @@ def _executor(executors: Executors, address: Address) -> tuple[Client, dict[str,
         raise Missing(str(error)) from error
 
 
+def _named(address: Address, what: str) -> str:
+    if what not in address:
+        raise Missing(f"the address names no {what}")
+    return address[what]
+
+
 class _Figure(NamedTuple):
     title: str
     chart: drawing.Chart
@@ -148,7 +155,7 @@ def queues(executors: Executors, address: Address) -> dict[str, Any]:
 
 def queue(executors: Executors, address: Address) -> dict[str, Any]:
     client, chosen = _executor(executors, address)
-    (view,) = client.queues(address["name"], most=_ENTRIES)
+    (view,) = client.queues(_named(address, "name"), most=_ENTRIES)
     return {**chosen, "queue": view}
 
 
@@ -199,7 +206,7 @@ def _runs(view: RecurringView) -> Iterator[int]:
 
 
 def plan(executors: Executors, address: Address) -> dict[str, Any]:
-    name = address["plan"]
+    name = _named(address, "plan")
     view = _read(executors, name)
     client = executors.at(name)
     answer = _why(executors, view)
@@ -249,11 +256,11 @@ def _why(executors: Executors, view: PlanView) -> Answer | None:
 
 
 def step(executors: Executors, address: Address) -> dict[str, Any]:
-    name = address["plan"]
+    name, wanted = _named(address, "plan"), _named(address, "step")
     view = _read(executors, name)
-    number = int(address["step"])
-    if number >= len(view.steps):
-        raise Missing(f"plan {name} has {views.plural(len(view.steps), 'step')}, so no step {number}")
+    if not wanted.isdecimal() or len(wanted) > 9 or int(wanted) >= len(view.steps):
+        raise Missing(f"plan {name} has {views.plural(len(view.steps), 'step')}, so no step {wanted}")
+    number = int(wanted)
     client = executors.at(name)
     one = view.steps[number]
     moments = client.history(name) if view.total <= _WHOLE else []
@@ -292,7 +299,7 @@ FILTERS = ("q", "state", "action", "label", "by", "longer", "since", "until")
 
 def plans(executors: Executors, address: Address) -> dict[str, Any]:
     asked = {name: address.get(name, "").strip() for name in FILTERS}
-    page = _number(address.get("page"))
+    page = min(_number(address.get("page")), _PAGES)
     problem = ""
     found = Found([], 0)
     try:
@@ -304,7 +311,7 @@ def plans(executors: Executors, address: Address) -> dict[str, Any]:
         "filtered": any(asked.values()),
         "problem": problem,
         "plans": found.plans[(page - 1) * _A_PAGE : page * _A_PAGE],
-        "more": len(found.plans) > page * _A_PAGE,
+        "more": len(found.plans) > page * _A_PAGE and page < _PAGES,
         "page": page,
         "bounded": found.bounded,
         "states": ["submitted", *PLAN_WORDS.values()],
@@ -355,11 +362,11 @@ def _time(text: str) -> datetime | None:
         return None
     try:
         return datetime.fromtimestamp(time.time() - parse_duration(text)).astimezone()
-    except ValueError:
+    except (ValueError, OverflowError, OSError):  # no duration; or one that leads to before there were dates
         pass
     try:
         return datetime.fromisoformat(text).astimezone()
-    except ValueError:
+    except (ValueError, OverflowError, OSError):
         raise BadFilter(f'{text!r} is no time: write how long ago ("7d", "30m"), or "2026-11-24T10:00"') from None
 
 

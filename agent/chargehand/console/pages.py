@@ -68,7 +68,7 @@ ROUTES: list[BaseRoute] = [
     _route("/", "overview"),
     Route("/plans", _plans, name="plans"),
     _route("/plans/{plan}", "plan"),
-    _route("/plans/{plan}/steps/{step:int}", "step"),
+    _route("/plans/{plan}/steps/{step}", "step"),
     _route("/recurring", "recurring"),
     _route("/failures", "failures"),
     _route("/queues", "queues"),
