@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from commands import commands_page
 from keys import keys_page
+from metrics import metrics_page
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
@@ -25,6 +26,7 @@ MADE: dict[str, Callable[[], str]] = {
     "reference/cli.md": commands_page,
     "reference/toml.md": keys_page,
     "reference/rest.md": rest_page,
+    "reference/metrics.md": metrics_page,
     "reference/openapi.json": openapi,
 }
 
