@@ -31,6 +31,7 @@ from chargehand.store.census import Census
 from chargehand.store.connection import Dialer, Line, Refused, Unavailable
 from chargehand.store.history import Moment
 from chargehand.store.keys import Keys
+from chargehand.store.moves import Moves
 from chargehand.store.plans import PlanView
 from chargehand.store.queues import QueueView
 from chargehand.store.recurring import RecurringView
@@ -128,6 +129,12 @@ class AsyncClient:
 
     async def output(self, plan: str, step: int = -1) -> Any:
         return await self._run(self._client.output, plan, step)
+
+    async def moves(self) -> Moves:
+        return await self._run(self._client.moves)
+
+    async def moved(self, moves: Moves) -> list[PlanView]:
+        return await self._run(self._client.moved, moves)
 
     async def census(self) -> Census:
         return await self._run(self._client.census)

@@ -25,6 +25,8 @@ from itertools import islice
 from types import TracebackType
 from typing import Any, TypeVar
 
+import msgspec
+
 from chargehand import why
 from chargehand.actions import Action
 from chargehand.config.quantities import parse_rate
@@ -39,6 +41,7 @@ from chargehand.store.census import Census, take_census
 from chargehand.store.connection import Dialer, Full, Line, Unavailable, Unconfirmed
 from chargehand.store.history import Moment, read_history
 from chargehand.store.keys import Keys
+from chargehand.store.moves import Moves
 from chargehand.store.plans import PlanView
 from chargehand.store.queues import QueueView, read_queues
 from chargehand.store.searching import Wanted
@@ -339,6 +342,21 @@ class Client(Requests):
         finally:
             line.close()
 
+    def moves(self) -> Moves:
+        """Where one who follows all plans from now on stands, for `moved`."""
+        return Moves(self._ask(submission.now_ms))
+
+    def moved(self, moves: Moves) -> list[PlanView]:
+        """Plans that have come into another state since it was asked last, without their steps, in their order."""
+        found = moves.moves(self._ask(lambda line: line.batch(moves.questions(self._keys))))
+        plans = list(dict.fromkeys(move.plan for move in found))
+        heads = {view.plan: view for view in self._ask(lambda line: reading.read_heads(line, self._keys, plans))}
+        return [
+            msgspec.structs.replace(heads[move.plan], state=move.state, since_ms=move.ms)
+            for move in found
+            if move.plan in heads
+        ]
+
     def census(self) -> Census:
         """Who is there now: members, lease, queues."""
         return self._ask(lambda line: take_census(line, self._keys, self._settings.executor.name))
@@ -380,8 +398,6 @@ class Client(Requests):
         result = view.steps[step].result
         if result is None:
             raise LookupError(f"step {step} of plan {plan} has no output (it is {view.steps[step].state})")
-        import msgspec  # noqa: PLC0415 - small, and only here
-
         return msgspec.json.decode(result.output)
 
     def list(self, *, state: str | None = None, most: int = 50, children: bool = False) -> list[PlanView]:

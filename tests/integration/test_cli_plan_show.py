@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +17,7 @@ from chargehand.plan.life import PlanState
 from support import commands
 from support.commands import COMMAND, Chargehand
 from support.plans import submit, view_of
-from support.programs import Program, until, write_config
+from support.programs import Program, StartProgram, until, write_config
 from support.server import Server
 
 
@@ -163,3 +165,34 @@ def test_watch_on_a_terminal_has_bars(running: Program, client: Client, config: 
     assert "step 0 line 0" in seen
     assert "paused 1/2 steps" in seen
     assert "failed     step 1 fails_until on node-w: FileNotFoundError: " in seen
+
+
+def test_events_of_the_executor(
+    running: Program, start_program: StartProgram, client: Client, config: Path, place: Path
+) -> None:
+    """States of all plans and the lease, through a failover; Ctrl-C ends it well."""
+    process = subprocess.Popen(
+        [*COMMAND, "--config", config, "events", "--executor", "--json"], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    seen: list[dict[str, Any]] = []
+
+    def read_until(event: str, **fields: Any) -> None:
+        assert process.stdout is not None
+        while not (seen and {"event": event, **fields}.items() <= seen[-1].items()):
+            line = process.stdout.readline()
+            assert line, seen
+            seen.append(json.loads(line))
+
+    read_until("lease_held", by="node-a", epoch="1")
+    name = submit(client, "fails_until", path=str(place / "gate"))
+    read_until("plan_paused", plan=name, action="fails_until")
+    running.kill()
+    start_program("orchestrator", node="node-b").ready()
+    read_until("lease_held", by="node-b", epoch="2")
+    (place / "gate").touch()
+    client.resume(name)
+    read_until("plan_succeeded", plan=name)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=30) == 0
+    process.stdout.close()

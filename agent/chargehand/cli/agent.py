@@ -124,7 +124,7 @@ def complete_children(ctx: click.Context, param: click.Parameter, incomplete: st
     from chargehand.config.problems import ConfigError
 
     try:
-        children = node_status(ask("Status", timeout=1.0)).children
+        children = node_status(ask("Status", timeout=0.5)).children
     except (ControlError, ConfigError, OSError):
         return []
     names = {name for child in children for name in (child.name, child.group) if name}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from chargehand.cli import completion
 from chargehand.cli.options import config_option, connected, json_option, print_json
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ _TOLD = 10  # causes that are told one by one
 
 
 @click.command()
-@click.argument("plan", metavar="PLAN")
+@click.argument("plan", metavar="PLAN", shell_complete=completion.plans)
 @json_option
 @config_option
 def why(plan: str, *, as_json: bool) -> int:
