@@ -103,11 +103,13 @@ def _pages(client: Client, place: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-def test_axe_finds_nothing_serious(house: House, browser: Browser, dark: bool) -> None:
+def test_axe_finds_nothing_serious(house: House, browser: Browser, tmp_path: Path, dark: bool) -> None:
+    """Pictures of what was looked at stay in the test's folder, for a person."""
     axe = Axe()
     with visit(browser, house.console, "ada", dark=dark) as ada:
         for name, path in house.pages.items():
             page = ada.go(path)
+            page.screenshot(path=tmp_path / f"{name}.png")
             for details in page.locator("details").all():
                 details.evaluate("one => { one.open = true; }")
             found = axe.run(page).response["violations"]

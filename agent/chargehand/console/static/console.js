@@ -94,5 +94,5 @@
   document.addEventListener("visibilitychange", () => { if (document.hidden) stop(); else if (!stream) listen(); });
   window.addEventListener("pagehide", stop);
   window.addEventListener("pageshow", (event) => { if (event.persisted) listen(); });
-  listen();
+  if (!document.hidden) listen();
 })();
