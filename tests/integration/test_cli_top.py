@@ -87,7 +87,7 @@ def test_live_with_keys_and_sizes(terminal: Open, client: Client) -> None:
     assert lines[0].startswith("chargehand top  executor default  ")
     assert lines[0].endswith("q leaves")
     assert lines[1].startswith("lease    held by first.example.com, epoch 1, since ")
-    assert "1 passive: second.example.com" in top.text
+    assert "1 passive: second" in top.text
     assert "1 step waits in queue urgent, which no worker serves" in top.text
     assert re.search(
         r"^\d\d:\d\d:\d\d +3  fails_until  FileNotFoundError: PATH is not there yet$", top.text, re.MULTILINE
@@ -185,7 +185,7 @@ def fits(terminal: Open, columns: int) -> None:
     assert "executor default" in whole[0]
     text = " ".join(shown.text.split())
     assert "lease held by first.example.com, epoch 1, since " in text
-    assert "1 passive: second.example.com" in text
+    assert "1 passive: second" in text
     assert "degraded 1 step waits in queue urgent, which no worker serves" in text
     rows = whole[next(at for at, line in enumerate(whole) if line.startswith("NODE")) :]
     assert [line.split()[:2] for line in rows[1:5]] == [

@@ -104,12 +104,33 @@ def test_what_is_degraded() -> None:
         queues={"default": 0, "gpu": 1, "many": 1_200, "@c": 3},
     )
     assert text_of(overview.degraded_lines(found, 80)) == [
-        "degraded a orchestrator: Redis is full: new plans are refused",
         "degraded b worker: not heard for 60 s",
+        "degraded a orchestrator: Redis is full: new plans are refused",
         "degraded 1 step waits in queue gpu, which no worker serves",
         "degraded 1,200 steps wait in queue many, which no worker serves",
         "degraded 3 steps wait for node c, which has no worker now",
     ]
+
+
+def test_many_names_are_counted() -> None:
+    nodes = [f"n{number:02}" for number in range(50)]
+    found = census(*(orchestrator(node) for node in nodes))
+    assert text_of(overview.passive_line(found, 80)) == ["         50 passive: n00, n01, n02, n03, and 46 more"]
+    found = census(*(seen(node, "worker", silent=True) for node in nodes))
+    assert text_of(overview.degraded_lines(found, 80)) == [
+        "degraded 50 nodes have members that are not heard: n00, n01, n02, and 47 more"
+    ]
+    found = census(*(orchestrator(node, degraded="x") for node in nodes))
+    lines = text_of(overview.degraded_lines(found, 80))
+    assert len(lines) == 13
+    assert lines[-1] == "degraded and 38 more of this kind (--json shows all)"
+
+
+def test_a_line_that_goes_on_below_fits_too() -> None:
+    items = ["a" * 33, "b" * 35, "c"]
+    lines = overview.folded("label", items, 80)
+    assert text_of(lines) == [f"label    {'a' * 33}, {'b' * 35},", "         c"]
+    assert sum(len(piece if isinstance(piece, str) else piece[0]) for piece in lines[0]) == 80, "no space at its end"
 
 
 # -- tables ------------------------------------------------------------------------------------------

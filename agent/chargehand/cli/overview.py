@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from chargehand.cli.columns import Cell, Column, Said, arranged
@@ -30,6 +30,8 @@ __all__ = [
 ]
 
 _LABEL = 9  # columns
+_NAMED = 4  # of many names, so many stand in a line
+_TOLD = 12  # causes, one a line
 _BEHIND = 1.0  # seconds: an event that waits longer is worth a colour
 _ROLES = {"active": "green", "passive": "yellow"}
 _STATES = {"paused": "bold yellow", "failed": "red", "rejected": "red", "failing": "red"}
@@ -43,6 +45,7 @@ def folded(label: str, items: Sequence[Cell], width: int | None, *, style: str =
         text = item if isinstance(item, str) else item[0]
         more = between if at < len(items) - 1 else ""
         if width is not None and used > _LABEL and used + len(text) + len(more.rstrip()) > width:
+            lines[-1][-1] = between.rstrip()
             lines.append([" " * _LABEL])
             used = _LABEL
         lines[-1] += [item, more]
@@ -70,12 +73,13 @@ def lease_line(census: Census, width: int | None) -> list[Said]:
 
 def passive_line(census: Census, width: int | None) -> list[Said]:
     """Who would take over."""
-    waiting = [one.member.node for one in census.passive if not one.silent]
+    names = _names(census, width)
+    waiting = [names[one.member.node] for one in census.passive if not one.silent]
     if not waiting:
         nobody = "nobody waits for it: when this one falls, no other takes over" if census.lease_token else ""
         nobody = nobody or "no orchestrator waits for it: is one running? (chargehand doctor)"
         return folded("", [(nobody, "yellow")], width)
-    return folded("", [f"{len(waiting)} passive: {waiting[0]}", *waiting[1:]], width)
+    return folded("", [f"{len(waiting)} passive: {waiting[0]}", *_some(waiting[1:])], width)
 
 
 # -- plans and events ---------------------------------------------------------------------------------
@@ -117,16 +121,41 @@ def minute_line(minutes: Sequence[Minute], width: int | None) -> list[Said]:
 
 
 def degraded_lines(census: Census, width: int | None) -> Iterator[Said]:
-    """What is wrong, as members tell it, and those that are not heard any more; a line each or more."""
-    for one in census.members:
-        where = f"{one.member.node} {one.member.child}: "
-        if one.silent:
-            yield from _sentence(where + f"not heard for {lasting(one.beat_age)}", width)
-        elif one.member.degraded:
-            yield from _sentence(where + one.member.degraded, width)
+    """What is wrong: who is not heard any more, what members tell, steps that nobody can take; a line each or more."""
+    names = _names(census, width)
+    found = [*_silent(census, names)]
+    found += [
+        f"{names[one.member.node]} {one.member.child}: {one.member.degraded}"
+        for one in census.members
+        if one.member.degraded and not one.silent
+    ]
     for name, waiting in census.queues.items():
         if waiting and not census.serving(name):
-            yield from _sentence(_unserved(name, waiting), width)
+            found.append(_unserved(name, waiting))
+    for text in found[:_TOLD]:
+        yield from _sentence(text, width)
+    if len(found) > _TOLD:
+        yield from _sentence(f"and {len(found) - _TOLD} more of this kind (--json shows all)", width)
+
+
+def _silent(census: Census, names: Mapping[str, str]) -> Iterator[str]:
+    """A node a line; many nodes in one."""
+    nodes: dict[str, list[Seen]] = {}
+    for one in census.members:
+        if one.silent:
+            nodes.setdefault(names[one.member.node], []).append(one)
+    if len(nodes) > _NAMED:
+        yield f"{len(nodes)} nodes have members that are not heard: {', '.join(_some([*nodes]))}"
+        return
+    for node, some in nodes.items():
+        children = ", ".join(one.member.child for one in some)
+        yield f"{node} {children}: not heard for {lasting(min(one.beat_age for one in some))}"
+
+
+def _some(names: Sequence[str]) -> list[str]:
+    """The first ones by their name."""
+    more = len(names) - _NAMED + 1
+    return [*names] if more <= 1 else [*names[: _NAMED - 1], f"and {more} more"]
 
 
 def _unserved(queue: str, waiting: int) -> str:
@@ -157,13 +186,13 @@ def member_rows(census: Census, width: int | None, *, members: Sequence[Seen] | 
         Column("QUEUES", drop=1, cut=True),
     )
     shown = census.members if members is None else members
-    names = _brief({one.member.node for one in census.members}) if width is not None else {}
+    names = _names(census, width)
     versions = {one.member.version for one in census.members}
     rows: list[list[Cell]] = []
     before = ""
     for one in shown:
         member = one.member
-        name = "" if width is not None and member.node == before else names.get(member.node, member.node)
+        name = "" if width is not None and member.node == before else names[member.node]
         before = member.node
         since = member.since_ms or member.started_ms
         role = "silent" if one.silent else member.role
@@ -182,10 +211,12 @@ def member_rows(census: Census, width: int | None, *, members: Sequence[Seen] | 
     return arranged(columns, rows, width)
 
 
-def _brief(nodes: Collection[str]) -> dict[str, str]:
-    """Without their domain, where several nodes have the same one."""
+def _names(census: Census, width: int | None) -> dict[str, str]:
+    """What nodes are called: on a terminal without their domain, where several have the same one."""
+    nodes = {one.member.node for one in census.members}
     domains = {node.partition(".")[2] for node in nodes}
-    return {node: node.partition(".")[0] for node in nodes} if len(nodes) > 1 and len(domains) == 1 else {}
+    short = width is not None and len(nodes) > 1 and len(domains) == 1
+    return {node: node.partition(".")[0] if short else node for node in nodes}
 
 
 def _queues(one: Seen) -> str:

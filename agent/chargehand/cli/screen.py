@@ -53,7 +53,7 @@ def screen(executor: str, seen: Snapshot, now: datetime, *, width: int | None, h
     degraded = list(overview.degraded_lines(census, width))
     if height is not None and len(degraded) > _DEGRADED and len(head) + len(degraded) > height // 3:
         hidden = len(degraded) - _DEGRADED + 1
-        degraded = [*degraded[: _DEGRADED - 1], [("", ""), (f"         and {hidden} lines more", "red")]]
+        degraded = [*degraded[: _DEGRADED - 1], [(f"         … {hidden} lines more", "red")]]
     head += degraded
     tables = [
         overview.member_rows(census, width, members=_notable_members(census)),
