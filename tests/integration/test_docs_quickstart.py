@@ -70,7 +70,9 @@ class Newcomer:
         done = self._shell(command)
         text = done.stdout + done.stderr
         assert "Traceback" not in text
-        assert done.returncode == (1 if "greet name= " in command else 0), f"{command}: {text}"
+        # 1: a plan that is paused; doctor warns of whatever this machine lacks.
+        expected = {1} if "greet name= " in command or "why" in command else {0, 1} if "doctor" in command else {0}
+        assert done.returncode in expected, f"{command}: {text}"
         return text
 
     def starts(self, command: str) -> None:
