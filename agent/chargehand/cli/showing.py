@@ -54,6 +54,7 @@ _NODES = 3  # told by their names
 _NUMBERS = 3  # of steps that a step comes after
 _LINES = 20  # of an output
 _WIDE = 100  # columns: longer lines of text are hard to read
+_LEAST = 20  # columns for a text
 _DRAWN = 3  # the drawing may take one part in so many of the terminal
 
 
@@ -103,7 +104,7 @@ def show(plan_id: str, which: str | None, *, graph: bool, with_output: bool, as_
         sentence = plain(f"{first_line(answer)} (chargehand why {plan_id})")
         lines = [sentence] if width is None else textwrap.wrap(sentence, min(width, _WIDE), break_on_hyphens=False)
         print_lines([*([(line, "bold")] for line in lines), [""]])
-    print_lines(_facts(view))
+    print_lines(_facts(view, width))
     steps = view.steps if wanted is None else [step for step in view.steps if wanted(step)]
     if not steps:
         print_lines([[f"\nno step is {which}" if view.steps else "\nno steps"]])
@@ -153,43 +154,47 @@ def _work(executors: Executors, view: PlanView) -> dict[int, Work]:
     return found
 
 
-def _facts(view: PlanView) -> Iterator[Said]:
-    """What is to be said of a plan as a whole, a line each."""
-    yield from ([f"{name:<10} ", *value] for name, value in _fact(view))
-    yield from ([line] for line in failures(view, steps=False))
+def _facts(view: PlanView, width: int | None) -> Iterator[Said]:
+    """What is to be said of a plan as a whole, with a name before each."""
+    for name, value in _named_facts(view):
+        first, *others = _wrapped(" " * 11, value, width)
+        yield [f"{name:<10} ", *first[1:]]
+        yield from others
 
 
-def _fact(view: PlanView) -> Iterator[tuple[str, Said]]:
+def _named_facts(view: PlanView) -> Iterator[tuple[str, Cell]]:
     states = Counter(step.state for step in view.steps) if view.state != "submitted" else {}
     counts = ", ".join(f"{count:,} {state}" for state, count in states.items()) or "not accepted yet"
     since = f" since {time_of_day(view.since_ms)}" if view.since_ms else ""
-    yield "plan", [view.plan]
-    yield "state", [colored(view.state), since]
+    yield "plan", view.plan
+    yield "state", (f"{view.state}{since}", COLORS.get(view.state, ""))
     for reason in view.waits:
-        yield "waits", [plain(reason)]
+        yield "waits", plain(reason)
     if view.progress and view.state not in {"succeeded", "reverted"}:
-        yield "progress", [f"{int(view.progress * 100)}%"]  # never 100 before it has ended
-    yield "action", [plain(view.label)]
+        yield "progress", f"{int(view.progress * 100)}%"  # never 100 before it has ended
+    yield "action", plain(view.label)
     if view.executor:
-        yield "executor", [view.executor]
-    yield "steps", [f"{view.total:,} ({counts})"]
-    yield "submitted", [f"{time_of_day(view.submitted_ms)} by {plain(view.by)}"]
+        yield "executor", view.executor
+    yield "steps", f"{view.total:,} ({counts})"
+    yield "submitted", f"{time_of_day(view.submitted_ms)} by {plain(view.by)}"
     if view.labels:
-        yield "labels", [plain(", ".join(view.labels))]
+        yield "labels", plain(", ".join(view.labels))
     if view.parent:
-        yield "sub-plan", [f"of step {view.parent[1]} of plan {view.parent[0]}"]
+        yield "sub-plan", f"of step {view.parent[1]} of plan {view.parent[0]}"
     if view.start_at_ms or view.start_before_ms:
         at = f"at {time_of_day(view.start_at_ms)}" if view.start_at_ms else ""
         before = f"before {time_of_day(view.start_before_ms)}" if view.start_before_ms else ""
-        yield "starts", [", ".join(filter(None, (at, before)))]
+        yield "starts", ", ".join(filter(None, (at, before)))
+    if view.error is not None:
+        yield "error", (_error(view.error), "red")
 
 
-def failures(view: PlanView, *, steps: bool = True) -> Iterator[str]:
+def failures(view: PlanView) -> Iterator[str]:
     """What went wrong, a line each: the plan's own error, then its failed steps, those with the same error as one."""
     if view.error is not None:
         yield f"error      {_error(view.error)}"
     causes: dict[tuple[str, str], list[StepView]] = {}
-    for step in view.steps if steps else ():
+    for step in view.steps:
         if step.state in BAD and step.error is not None:
             causes.setdefault((step.state, _error(step.error)), []).append(step)
     for (state, error), some in list(causes.items())[:_SHOWN]:
@@ -244,9 +249,10 @@ def _table(
         before = numbers_end if lanes is None else f"{lanes[place].below:<{lanes[place].width}}  {numbers_end}"
         for step in some:
             yield next(following)
-            yield from ([before, *line] for line in _left(step, output=output, trace=trace))
+            for line in _left(step, output=output, trace=trace):
+                yield from _wrapped(before, line, width)
         if len(row.steps) > len(some):
-            yield [before, ("… " + _more(row.steps[len(some) :], some[0]), "dim")]
+            yield from _wrapped(before, ("… " + _more(row.steps[len(some) :], some[0]), "dim"), width)
 
 
 def _cells(step: StepView, work: Work | None, *, after: bool) -> list[Cell]:
@@ -287,20 +293,28 @@ def _far(step: StepView) -> str:
     return ""
 
 
-def _left(step: StepView, *, output: bool, trace: bool) -> Iterator[Said]:
+def _wrapped(before: str, cell: Cell, width: int | None) -> Iterator[Said]:
+    """A text below a row or beside a name, on as many lines as it needs; where it is no terminal, on one."""
+    text, style = (cell, "") if isinstance(cell, str) else cell
+    room = len(text) if width is None else max(_LEAST, width - len(before))
+    for line in textwrap.wrap(text, max(1, room), subsequent_indent="  ", break_on_hyphens=False) or [""]:
+        yield [before, (line, style)]
+
+
+def _left(step: StepView, *, output: bool, trace: bool) -> Iterator[Cell]:
     """What a step left behind, a line each: why it failed, what it returned."""
     if step.error is not None and step.state not in {"succeeded", "reverted"}:
         lost = f", lost {step.losses} times with its worker" if step.losses > 1 else ""
-        yield [(f"{_error(step.error)}{lost}", COLORS.get(step.state, ""))]
+        yield f"{_error(step.error)}{lost}", COLORS.get(step.state, "")
         for line in step.error.trace.splitlines() if trace else ():
-            yield ["  ", plain(line)]
+            yield f"  {plain(line)}"
     if output and step.result is not None:
         text = step.result.output
         value = msgspec.json.decode(text)
         lines = value.splitlines() or [""] if isinstance(value, str) else [bytes(text).decode()]
-        yield from (["= " if not number else "  ", plain(line)] for number, line in enumerate(lines[:_LINES]))
+        yield from (f"{'  ' if number else '= '}{plain(line)}" for number, line in enumerate(lines[:_LINES]))
         if len(lines) > _LINES:
-            yield [(f"  … {len(lines) - _LINES:,} more lines (--json has all)", "dim")]
+            yield f"  … {len(lines) - _LINES:,} more lines (--json has all)", "dim"
 
 
 def _more(others: Sequence[StepView], like: StepView) -> str:
@@ -316,5 +330,5 @@ def _more(others: Sequence[StepView], like: StepView) -> str:
         said.append(f"on {', '.join(nodes)}" if len(nodes) <= _NODES else f"on {len(nodes):,} nodes")
     took = [(step.result.ended_ms - step.result.started_ms) / 1000 for step in others if step.result]
     if took:
-        said.append(f"{lasting(min(took))} to {lasting(max(took))}")
+        said.append(" to ".join(dict.fromkeys((lasting(min(took)), lasting(max(took))))))
     return ", ".join(said)
