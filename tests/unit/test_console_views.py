@@ -44,7 +44,9 @@ def test_took(seconds: float, text: str) -> None:
     assert views.took(seconds) == text
 
 
-@pytest.mark.parametrize(("rate", "text"), [(0, "0/s"), (0.5, "30/min"), (0.05, "3.0/min"), (2.25, "2.2/s"), (1234.5, "1,234/s")])
+@pytest.mark.parametrize(
+    ("rate", "text"), [(0, "0/s"), (0.5, "30/min"), (0.05, "3.0/min"), (2.25, "2.2/s"), (1234.5, "1,234/s")]
+)
 def test_rate(rate: float, text: str) -> None:
     assert views.rate(rate) == text
 
