@@ -6,8 +6,11 @@ import json
 import os
 import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import pytest
@@ -129,6 +132,20 @@ def test_watch_several(running: Program, client: Client, chargehand: Chargehand,
     assert ends == {(one, "succeeded"), (two, "paused")}
 
 
+@contextmanager
+def ended(process: subprocess.Popen[Any]) -> Iterator[None]:
+    """It ends with the block at the latest, and when it says nothing of what is waited for."""
+    watchdog = Timer(120, process.kill)
+    watchdog.start()
+    try:
+        yield
+        process.wait(timeout=30)
+    finally:
+        watchdog.cancel()
+        process.kill()
+        process.wait()
+
+
 def test_watch_on_a_terminal_has_bars(running: Program, client: Client, config: Path, place: Path) -> None:
     """A bar of the plan and one of its step, what the step says above them, and in the end why it stopped."""
     plan = client.plan("both")
@@ -154,12 +171,13 @@ def test_watch_on_a_terminal_has_bars(running: Program, client: Client, config: 
             return False
         return True
 
-    while "50% half way" not in seen:
-        assert read(), seen
-    assert "step 0 tells" in seen
-    (place / "gate").touch()
-    while read():
-        pass
+    with ended(process):
+        while "50% half way" not in seen:
+            assert read(), seen
+        assert "step 0 tells" in seen
+        (place / "gate").touch()
+        while read():
+            pass
     os.close(leader)
     assert process.wait(timeout=30) == 1
     assert "step 0 line 0" in seen
@@ -184,15 +202,16 @@ def test_events_of_the_executor(
             assert line, seen
             seen.append(json.loads(line))
 
-    read_until("lease_held", by="node-a", epoch="1")
-    name = submit(client, "fails_until", path=str(place / "gate"))
-    read_until("plan_paused", plan=name, action="fails_until")
-    running.kill()
-    start_program("orchestrator", node="node-b").ready()
-    read_until("lease_held", by="node-b", epoch="2")
-    (place / "gate").touch()
-    client.resume(name)
-    read_until("plan_succeeded", plan=name)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=30) == 0
+    with ended(process):
+        read_until("lease_held", by="node-a", epoch="1")
+        name = submit(client, "fails_until", path=str(place / "gate"))
+        read_until("plan_paused", plan=name, action="fails_until")
+        running.kill()
+        start_program("orchestrator", node="node-b").ready()
+        read_until("lease_held", by="node-b", epoch="2")
+        (place / "gate").touch()
+        client.resume(name)
+        read_until("plan_succeeded", plan=name)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 0
     process.stdout.close()
