@@ -151,6 +151,11 @@ def test_without_colour_without_terminal(terminal: Open, config: Path) -> None:
     assert plain.end() == 0
     assert not COLOUR.search(plain.said)
 
+    latin = terminal("top", lines=16, variables={"PYTHONIOENCODING": "latin-1"})
+    latin.until("whole", lambda text: re.search(r"^\? \d+ more$", text, re.MULTILINE))
+    latin.press("q")
+    assert latin.end() == 0
+
     dumb = terminal("top", lines=60, variables={"TERM": "dumb"})
     assert dumb.end() == 0, "once, and it ends"
     assert "lease    held by first.example.com" in dumb.text

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
-from chargehand.cli.columns import Cell, Column, Said, arranged
+from chargehand.cli.columns import Cell, Column, Said, arranged, plain
 from chargehand.cli.times import lasting, moment_in_brief
 from chargehand.plan.routing import SATURATED
 from chargehand.store.census import Census, Seen
@@ -42,13 +42,14 @@ def folded(label: str, items: Sequence[Cell], width: int | None, *, style: str =
     lines: list[list[Cell]] = [[(f"{label:<{_LABEL}}", style)]]
     used = _LABEL
     for at, item in enumerate(items):
-        text = item if isinstance(item, str) else item[0]
+        text, how = (item, "") if isinstance(item, str) else item
+        text = plain(text)
         more = between if at < len(items) - 1 else ""
         if width is not None and used > _LABEL and used + len(text) + len(more.rstrip()) > width:
             lines[-1][-1] = between.rstrip()
             lines.append([" " * _LABEL])
             used = _LABEL
-        lines[-1] += [item, more]
+        lines[-1] += [(text, how), more]
         used += len(text) + len(more)
     return [*lines]
 

@@ -44,7 +44,7 @@ def screen(executor: str, seen: Snapshot, now: datetime, *, width: int | None, h
         head += _silence(seen, now, width)
     census, stats = seen.census, seen.stats
     if census is None or stats is None:
-        return head[:height]
+        return [*head, *([] if seen.silence else [["asking Redis"]])][:height]
     head += overview.lease_line(census, width)
     head += overview.passive_line(census, width)
     head += overview.plans_line(census, width)

@@ -128,7 +128,7 @@ def _live(executor: str, look: _Look) -> int:
 
     def drawn(width: int, height: int) -> Text:
         lines = screen(executor, look.seen, datetime.now().astimezone(), width=width, height=height)
-        return Text("\n").join(_line(line, width) for line in lines)
+        return Text("\n").join(_line(line, width, console.encoding) for line in lines)
 
     console = Console(highlight=False)
     asking = threading.Thread(target=watch, daemon=True)
@@ -146,13 +146,15 @@ def _live(executor: str, look: _Look) -> int:
         over.set()
 
 
-def _line(line: Said, width: int) -> Text:
+def _line(line: Said, width: int, encoding: str) -> Text:
+    """As wide as the terminal at most, in letters that it has."""
     from rich.text import Text
 
     text = Text(no_wrap=True)
     for piece in line:
-        text.append(*([piece] if isinstance(piece, str) else piece))
-    text.truncate(width, overflow="ellipsis")
+        said, style = (piece, "") if isinstance(piece, str) else piece
+        text.append(said.encode(encoding, "replace").decode(encoding), style)
+    text.truncate(width, overflow="ellipsis" if encoding.lower().startswith("utf") else "crop")
     return text
 
 
