@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from chargehand.config.settings import (
+    ConsoleSettings,
+    ExecutorSettings,
     Limits,
     LogPattern,
     ProgramSettings,
@@ -40,12 +42,14 @@ def spec(name: str, variant: int = 0) -> Spec:
         return Spec(name=name, kind="orchestrator", settings=settings_)
     if name == "redis":
         return Spec(name=name, kind="redis", ready="probe")
+    if name == "console":
+        return Spec(name=name, kind="console", settings=settings_)
     if name in AFTER:
         return Spec(name=name, kind="program", ready="running", settings=settings_, after=AFTER[name])
     return Spec(name=name, kind="worker", crew="w", settings=settings_)
 
 
-NAMES = ("redis", "orchestrator", "w", "w-1", "w-2", "w-3", *AFTER)
+NAMES = ("redis", "orchestrator", "w", "w-1", "w-2", "w-3", "console", *AFTER)
 
 
 class Child:
@@ -314,6 +318,25 @@ def test_another_program_ends_before_its_successor_starts() -> None:
     for state in (State.STOPPING, State.CLOSING):
         assert moved([fresh], present((WEB, state))) == []
     assert moved([fresh], present((WEB, State.STOPPED))) == [(Do.START, "web")]
+
+
+def test_a_console_does_the_same_for_its_port_and_serves_a_drained_node() -> None:
+    console, fresh = spec("console"), spec("console", 1)
+    assert moved([fresh], present((console, State.READY))) == [(Do.END, "console")]
+    assert moved([fresh], present((console, State.STOPPED))) == [(Do.START, "console")]
+    assert wanted_while_drained([ORCH, W1, console]) == [console]
+    assert console.own
+    assert not console.member
+
+
+def test_a_console_is_given_all_settings_and_is_replaced_when_any_changes() -> None:
+    settings_ = msgspec.structs.replace(two_groups(), console=ConsoleSettings(enabled=True, nice=5))
+    found = by_name(settings_)["console"]
+    assert (found.kind, found.argv[-1], found.nice, found.after) == ("console", "console", 5, ())
+    given = msgspec.json.decode(found.settings)
+    assert given.keys() == set(Settings.__struct_fields__)
+    other = by_name(msgspec.structs.replace(settings_, executor=ExecutorSettings("east")))["console"]
+    assert other != found
 
 
 def test_workers_are_replaced_one_at_a_time() -> None:

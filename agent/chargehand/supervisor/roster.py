@@ -73,7 +73,8 @@ def _worker(settings: Settings, plain: dict[str, Any], group: WorkerSettings, in
     place = settings.worker.index(group)
     first = next(one for one in settings.worker if not one.unit)
     own = {key: value for key, value in plain["worker"][place].items() if key != "processes"}  # no concern of each
-    given = _given(plain, "node", "executor", "redis", "actions", "action", worker=[own])
+    submits = {"max_inbox": settings.orchestrator.max_inbox}  # its steps' sub-plans
+    given = _given(plain, "node", "executor", "redis", "actions", "action", worker=[own], orchestrator=submits)
     return Spec(
         name=group.name if group.processes == 1 else f"{group.name}-{index}",
         kind="worker",
@@ -211,7 +212,7 @@ def next_moves(wanted: Sequence[Spec], present: Sequence[Present], *, notices_se
         old = [one for one in here if one is not successor]
         serving = any(_serves(one) for one in old)
         if successor is None and old and not spec.overlaps:
-            moves += [_retire(one) for one in old if not _retiring(one)]
+            moves += [Move(Do.END, one.key) for one in old if not _retiring(one)]
             continue
         if serving and (successor is None or successor.state is not State.READY):
             if successor is None and not replacing:
