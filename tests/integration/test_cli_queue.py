@@ -118,9 +118,10 @@ def test_what_waits_on_a_queue_that_nobody_serves(
 def test_a_step_that_failed_waits_since_its_last_try(
     orchestrator: Program, worker: Program, client: Client, place: Path, line: Line
 ) -> None:
-    name = submit(client, "third_time_slowly", path=str(place / "tries"))
+    name = submit(client, "third_time_in_hours", path=str(place / "tries"))
     until("it failed once", lambda: line.call("HGET", KEYS.records(name), "0"))
     worker.stop()
+    client.retry(name, [0])
     until("it is queued again", lambda: client.queues("default")[0].entries)
     (entry,) = client.queues("default")[0].entries
     failure = step_of(client, name).error

@@ -31,6 +31,9 @@ queues = ["remote_execution_on_many_hosts", "another_queue_with_a_long_name", "d
 threads = 3
 """
 
+COUNTED = {"fails_until": 3, "nothing": 1}
+LEASE = 'ttl = "30s", renew = "1s"'  # the first one stays active, however slow the machine is
+
 #: The colour of what is written. (Bold and dim are no colours.)
 COLOUR = re.compile(rb"\x1b\[[0-9;]*(3[0-7]|38;|9[0-7])[0-9;]*m")
 
@@ -58,8 +61,8 @@ def terminal(config: Path) -> Iterator[Open]:
 @pytest.fixture
 def executor(start_program: StartProgram, client: Client) -> None:
     """Two nodes, three workers, work that went well and work that did not."""
-    start_program("orchestrator", node="first.example.com").role("active")
-    start_program("orchestrator", node="second.example.com").role("passive")
+    start_program("orchestrator", node="first.example.com", lease=LEASE).role("active")
+    start_program("orchestrator", node="second.example.com", lease=LEASE).role("passive")
     start_program("worker", "--group", "worker", node="first.example.com", extra=GROUPS).ready()
     start_program("worker", "--group", "remote-execution", node="first.example.com", extra=GROUPS).ready()
     start_program("worker", "--group", "worker", node="second.example.com", extra=GROUPS).ready()
@@ -67,7 +70,7 @@ def executor(start_program: StartProgram, client: Client) -> None:
         client.wait(submit(client, "fails_until", path=f"/nowhere/{number}"), 60)
     client.wait(submit(client, "nothing"), 60)
     submit(client, "urgent", path="/dev/null", text="x")
-    until("it is counted", lambda: sum(one.failed for one in client.stats().minutes) == 3)
+    until("it is counted", lambda: {one.name: one.done + one.failed for one in client.stats().actions} == COUNTED)
     until("the queue is known", lambda: "urgent" in client.census().queues)
 
 
