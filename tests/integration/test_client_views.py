@@ -76,7 +76,10 @@ def test_what_steps_wait_for(running: Program, client: Client, place: Path) -> N
     until("all wait", lambda: view_of(client, name).counts == counts)
     until("one sub-plan has ended", lambda: (view_of(client, name).steps[6].children or ChildCounts(0, 0, 0)).succeeded)
     waits = view_of(client, name).waits
-    assert waits[:2] == ["steps 0, 1 wait for node 'node-z': it is away", "step 2 waits for a worker: none serves 'urgent'"]
+    assert waits[:2] == [
+        "steps 0, 1 wait for node 'node-z': it is away",
+        "step 2 waits for a worker: none serves 'urgent'",
+    ]
     assert waits[2] == "step 3 waits for an event (chargehand plan event)"
     assert waits[3].startswith("step 4 waits for an event, or until 20")
     assert waits[4].startswith("step 5 waits for the next attempt, at 20")
@@ -102,8 +105,10 @@ def test_somebody_is_to_decide(running: Program, client: Client) -> None:
     name = client.submit(plan)
     assert client.wait(name, 30) is PlanState.PAUSED
     assert view_of(client, name).waits == [
-        "it is paused: step 0 (fails_until) failed, and somebody is to decide "
-        "(FileNotFoundError: /nowhere is not there yet)"
+        (
+            "it is paused: step 0 (fails_until) failed, and somebody is to decide "
+            "(FileNotFoundError: /nowhere is not there yet)"
+        )
     ]
 
 
