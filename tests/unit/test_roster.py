@@ -184,8 +184,8 @@ class Node(RuleBasedStateMachine):
                 assert self._in_replacement() == set(), "one at a time"
             return
         others = [one for one in self.children if one is not child and one.state is not State.STOPPED]
-        if child.spec.own and child.state is State.READY:
-            assert move.do is Do.DRAIN, "one of ours that serves is never just ended"
+        if child.spec.member and child.state is State.READY:
+            assert move.do is Do.DRAIN, "one of the executor that serves is never just ended"
             target = next((one for one in self.wanted if one.name == child.spec.name), None)
             wants_its_group = [one for one in self.wanted if one.crew and one.crew == child.spec.crew]
             if target is None and wants_its_group:

@@ -140,7 +140,7 @@ async def _run(child: Child, app: Starlette) -> int:
     ended = asyncio.Event()
     hearing = asyncio.get_running_loop()
     for descriptor in child.watched:
-        hearing.add_reader(descriptor, _hear, child, app.state.stopping, ended)
+        hearing.add_reader(descriptor, _hear, child, ended)
     serving = asyncio.create_task(server.serve(sockets))
     telling = asyncio.create_task(_tell(child, server, ended))
     leaving = asyncio.create_task(ended.wait())
@@ -156,14 +156,10 @@ async def _run(child: Child, app: Starlette) -> int:
     return 0
 
 
-def _hear(child: Child, stopping: asyncio.Event, ended: asyncio.Event) -> None:
+def _hear(child: Child, ended: asyncio.Event) -> None:
     try:
         for request in child.requests():
-            if request.method == "Drain":
-                stopping.set()  # there is nothing else to finish: the end of the link follows
-                request.answer()
-            else:
-                request.fail("NotMine", f"a console does nothing about {request.method}")
+            request.fail("NotMine", f"a console does nothing about {request.method}")
     except Ending:
         ended.set()
 

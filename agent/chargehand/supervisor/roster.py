@@ -212,7 +212,7 @@ def next_moves(wanted: Sequence[Spec], present: Sequence[Present], *, notices_se
         old = [one for one in here if one is not successor]
         serving = any(_serves(one) for one in old)
         if successor is None and old and not spec.overlaps:
-            moves += [Move(Do.END, one.key) for one in old if not _retiring(one)]
+            moves += [Move(Do.END, one.key) for one in old if one.state not in _ENDING]
             continue
         if serving and (successor is None or successor.state is not State.READY):
             if successor is None and not replacing:
@@ -253,7 +253,7 @@ def _leave(unwanted: Sequence[Present], *, notices_settled: bool) -> list[Move]:
     )
     moves = []
     for one in left:
-        if one.state is State.READY and one.spec.own:
+        if one.state is State.READY and one.spec.member:
             if one.spec.kind == "orchestrator" or not handing_over:
                 moves.append(Move(Do.DRAIN, one.key))
         elif one.state in _ENDING or (one.state is State.DRAINING and not one.drained):
@@ -268,7 +268,7 @@ def _retiring(one: Present) -> bool:
 
 
 def _retire(one: Present) -> Move:
-    return Move(Do.DRAIN if one.state is State.READY and one.spec.own else Do.END, one.key)
+    return Move(Do.DRAIN if one.state is State.READY and one.spec.member else Do.END, one.key)
 
 
 #: The rest stand between them: a program may be what running steps need, so it outlives them, unless it says that

@@ -39,12 +39,12 @@ class Spec(Struct, frozen=True, kw_only=True):
 
     @property
     def own(self) -> bool:
-        """Ours: it has a link, gets its settings over it, and is told to drain. Others get signals."""
+        """Ours: it has a link, and gets its settings over it. Others get signals."""
         return self.member or self.kind == "console"
 
     @property
     def member(self) -> bool:
-        """Of the executor: Redis knows its incarnation, and it takes the death notices of others."""
+        """Of the executor: it is told to drain, Redis knows its incarnation, and it takes death notices of others."""
         return self.kind in {"orchestrator", "worker"}
 
     @property
