@@ -20,7 +20,7 @@ from chargehand.store.census import Census
 from chargehand.store.connection import Full, Refused, Unavailable
 from chargehand.store.stats import Stats
 
-__all__ = ["METRICS", "ROUTES", "metrics_of"]
+__all__ = ["METRICS", "ROUTES", "Asked", "metrics_of"]
 
 #: Name -> what it is, and its labels beside `executor`. What ends in `_total` is a counter, the rest are gauges.
 METRICS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -69,7 +69,7 @@ _QUEUES = 1_000
 _Sample = tuple[str, dict[str, str], float]
 
 
-class _Asked(Collector):
+class Asked(Collector):
     """What was asked once, for one answer."""
 
     def __init__(self, metrics: Sequence[Metric]) -> None:
@@ -162,7 +162,7 @@ def _metrics(request: Request) -> Response:
     with desk.executors() as executors:
         found = {name: _known(executors, name) for name in executors.names}
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Asked(metrics_of(found, node=desk.settings.node.name)))
+    registry.register(Asked(metrics_of(found, node=desk.settings.node.name)))
     encode, kind = choose_encoder(request.headers.get("accept", ""))
     return Response(encode(registry), headers={"Content-Type": kind})
 
