@@ -445,6 +445,7 @@ def test_init_replaces_nothing_unasked(tmp_path: Path) -> None:
         "redis",
         "agent",
         "orchestrator",
+        "console",
         "retention",
         "actions",
     }

@@ -200,6 +200,56 @@ def test_one_problem(write: Write, text: str) -> None:
     assert line.startswith(f"site.toml:{ONE_PROBLEM[text]}")
 
 
+CONSOLE_PROBLEMS = {
+    "listen = []": 'console.listen: none; expected at least one, like "127.0.0.1:8460"',
+    "listen = ['8460']": 'console.listen: "8460"; expected an address and port, "127.0.0.1:8460"',
+    "listen = ['node-a:8460']": 'console.listen: "node-a:8460"; expected an address and port',
+    "listen = ['127.0.0.1:0']": 'console.listen: "127.0.0.1:0"; expected an address and port',
+    "listen = ['[127.0.0.1]:x']": 'console.listen: "[127.0.0.1]:x"; expected',
+    "listen = ['unix:run/c.sock']": 'console.listen: "unix:run/c.sock"; expected',
+    f"listen = ['unix:/{'a' * 107}']": "console.listen: a path of 108 bytes; expected at most 107",
+    "listen = ['[::1]:1', '[::1]:1']": 'console.listen: "[::1]:1" twice; expected each once',
+    "listen = ['0.0.0.0:8460']": (
+        'console.listen: "0.0.0.0:8460", which other machines reach, and nothing that tells who asks; '
+        "expected tokens_file, or proxies with user_header (chargehand console token NAME --rights act makes a token"
+    ),
+    "listen = ['[::]:8460']": 'console.listen: "[::]:8460", which other machines reach',
+    "tokens_file = 'tokens'": 'console.tokens_file: found "tokens" (a string); expected an absolute path',
+    "session = '1s'": "console.session: 1s; expected from 1m to 30d (then one logs in again)",
+    "memory_max = '1MiB'": "console.memory_max: 1MiB; expected at least 16MiB",
+    "env = { NOTIFY_SOCKET = 'a' }": "console.env.NOTIFY_SOCKET: a name that the agent sets itself; expected another",
+    "proxies = ['here']\nuser_header = 'A'": 'console.proxies: "here"; expected an address, a network',
+    "proxies = ['127.0.0.1']\nuser_header = 'A'": 'console.proxies: "127.0.0.1", from where every user of this node',
+    "proxies = ['0.0.0.0/0']\nuser_header = 'A'": 'console.proxies: "0.0.0.0/0", from where every user of this node',
+    "proxies = ['::1']\nuser_header = 'A'": 'console.proxies: "::1", from where every user of this node',
+    "proxies = ['unix:nginx']\nuser_header = 'A'": 'console.proxies: "unix:nginx", and no unix socket; expected a u',
+    "proxies = ['10.0.0.1']": "console.proxies: set, with no user_header; expected user_header",
+    "user_header = 'A'": "console.user_header: set, with no proxies; expected it with proxies only",
+    "actors = ['ada']": "console.actors: set, with no proxies; expected it with proxies only",
+    "proxies = ['10.0.0.1']\nuser_header = 'A B'": 'console.user_header: "A B"; expected the name of a header',
+}
+
+
+@pytest.mark.parametrize("text", CONSOLE_PROBLEMS)
+def test_one_problem_of_the_console(write: Write, text: str) -> None:
+    (line,) = refused(write(f"[console]\n{text}"))
+    assert line.partition(": ")[2].startswith(CONSOLE_PROBLEMS[text])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "listen = ['localhost:8460', '[::1]:8460', 'unix:/run/c.sock']",
+        "listen = ['0.0.0.0:8460']\ntokens_file = '/etc/chargehand/tokens'",
+        "listen = ['10.0.0.2:8460']\nproxies = ['10.0.0.0/24']\nuser_header = 'X-User'\nactors = ['ada']",
+        "listen = ['unix:/run/c.sock']\nproxies = ['unix:nginx']\nuser_header = 'X-User'",
+        "tokens_file = '$CREDENTIALS_DIRECTORY/tokens'",
+    ],
+)
+def test_these_consoles_are_right(write: Write, text: str) -> None:
+    assert load(write(f"[console]\nenabled = true\n{text}")).settings.console.enabled
+
+
 ACTION_PROBLEMS = {
     "argv = []": "argv: found a list of 0; expected a list (a string each) with at least 1",
     "argv = 'df -h'": 'argv: found "df -h" (a string); expected a list',
