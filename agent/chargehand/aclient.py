@@ -196,6 +196,9 @@ class AsyncClient:
 
     # -- asking -----------------------------------------------------------------------------------
 
+    async def speak_for(self, who: str) -> None:
+        await self._run(self._client.speak_for, who)
+
     async def resume(self, plan: str) -> None:
         await self._run(self._client.resume, plan)
 

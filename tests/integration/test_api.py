@@ -120,8 +120,7 @@ def test_what_fails_is_retried_skipped_and_resumed(api: httpx.Client, place: Any
     assert api.post(f"plans/{plans[0]}/retry", json={"steps": [0]}).status_code == 202
     assert api.post(f"plans/{plans[1]}/resume").status_code == 202
     assert api.post(f"plans/{plans[2]}/skip", json={"steps": [0]}).status_code == 202
-    for plan in plans:
-        until("it has succeeded", lambda plan=plan: api.get(f"plans/{plan}").json()["state"] == "succeeded")
+    until("all succeed", lambda: {api.get(f"plans/{plan}").json()["state"] for plan in plans} == {"succeeded"})
     answer = api.post(f"plans/{plans[0]}/resume")
     assert (answer.status_code, answer.json()["title"]) == (409, "It is not possible now")
     assert api.post("plans/nowhere/resume").status_code == 404
