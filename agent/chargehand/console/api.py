@@ -29,6 +29,7 @@ from chargehand.store.census import Census
 from chargehand.store.connection import Unavailable
 from chargehand.store.history import Moment
 from chargehand.store.plans import PlanView
+from chargehand.store.queues import QueueView
 from chargehand.store.recurring import RecurringView
 from chargehand.store.stats import QueueStats, Stats, Trouble
 from chargehand.store.subplans import ChildrenView
@@ -204,7 +205,10 @@ def plan_history(call: Call) -> list[Moment]:
 
 
 def plan_why(call: Call) -> Answer:
-    return call.executors.why(call.path["plan"])
+    answer = call.executors.why(call.path["plan"])
+    if answer.state == "none":
+        raise Gone(answer.text)
+    return answer
 
 
 def sub_plans(call: Call) -> ChildrenView:
@@ -383,6 +387,13 @@ def queues(call: Call) -> list[QueueStats]:
     return _client(call, call.query.executor).stats().queues
 
 
+def queue_now(call: Call) -> QueueView:
+    found = _client(call, call.query.executor).queues(call.path["queue"], most=20)
+    if not found:
+        raise Gone(f"there is no queue {call.path['queue']!r}")
+    return found[0]
+
+
 def stats(call: Call) -> Stats:
     return _client(call, call.query.executor).stats()
 
@@ -544,6 +555,7 @@ ENDPOINTS: list[Endpoint] = [
     Endpoint("POST", "/recurring/{name}/resume", "Go on", resume_recurring, RecurringAsked, status=202, target="name"),
     Endpoint("GET", "/status", "Members, roles, leases, queues", status, Status, query=Where),
     Endpoint("GET", "/queues", "Queues, with rates", queues, list[QueueStats], query=Where),
+    Endpoint("GET", "/queues/{queue}", "What waits on one, and who serves it", queue_now, QueueView, query=Where),
     Endpoint("GET", "/stats", "The last hour, queues and actions", stats, Stats, query=Where),
     Endpoint("GET", "/troubles", "Failures grouped by cause", troubles, list[Trouble], query=Most),
     Endpoint("GET", "/doctor", "What is wrong with this set-up", doctor, list[Finding]),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from anyio import CapacityLimiter
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.routing import BaseRoute, Mount
@@ -18,6 +19,8 @@ from chargehand.console.guard import Guard
 from chargehand.console.tokens import Keyring, session_secret
 
 __all__ = ["create_app"]
+
+_ACTING = 8  # requests that act at a time, beside those that read
 
 
 def create_app(settings: Settings) -> Starlette:
@@ -40,4 +43,5 @@ def create_app(settings: Settings) -> Starlette:
     app.state.desk = Desk(settings)
     app.state.access = access
     app.state.stopping = asyncio.Event()
+    app.state.acting = CapacityLimiter(_ACTING)
     return app

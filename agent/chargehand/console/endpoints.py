@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
+import anyio.to_thread
 import msgspec
 from msgspec import Struct
 from starlette.concurrency import run_in_threadpool
@@ -98,7 +100,11 @@ def _dispatch(methods: dict[str, Endpoint]) -> Callable[[Request], Any]:
         if endpoint.streams:
             found: Response = await endpoint.answer(Call(request, None, request.path_params, query, body))  # type: ignore[arg-type]
             return found
-        return await run_in_threadpool(_answered, endpoint, request, query, body)
+        work = partial(_answered, endpoint, request, query, body)
+        if endpoint.method == "GET":
+            return await run_in_threadpool(work)
+        # In threads of their own: a submission waits for a Redis that is away, and who looks must not wait with it.
+        return await anyio.to_thread.run_sync(work, limiter=request.app.state.acting)
 
     return dispatch
 
