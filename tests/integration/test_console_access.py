@@ -154,6 +154,17 @@ def test_a_name_that_was_made_to_point_here_is_turned_away(console: Console) -> 
         assert local.get("/metrics", headers={"Host": f"localhost:{console.port}"}).status_code == 200
 
 
+def test_a_host_that_holds_a_path_opens_nothing(console: Console, paused: str, client: Client) -> None:
+    """What is asked for is what stands in the request's line, whatever the headers make of it."""
+    for host in ("localhost/static/?", "localhost/login?", "localhost/login#"):
+        with console.http() as local, console.http("reader") as reader:
+            act = f"/api/v1/plans/{paused}/cancel"
+            assert local.post(act, json={}, headers={"Host": host}).status_code in {401, 421}
+            assert reader.post(act, json={}, headers={"Host": host}).status_code == 403
+            assert reader.get("/api/v1/status", headers={"Host": host, "Authorization": "Bearer x"}).status_code == 401
+    assert is_in(client, paused, "paused")
+
+
 def test_every_answer_has_the_headers_that_a_browser_heeds(console: Console) -> None:
     with console.http() as local:
         for path in ("/", "/login", "/static/console.css", "/metrics", "/api/v1/nothing", "/nothing"):

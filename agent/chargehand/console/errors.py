@@ -17,7 +17,7 @@ from chargehand.console.rendering import page
 from chargehand.requests import NotPossible
 from chargehand.store.connection import Full, Refused, Unavailable, Unconfirmed
 
-__all__ = ["HANDLERS", "HEADERS", "PROBLEM", "Problem", "is_for_programs", "problem", "told"]
+__all__ = ["HANDLERS", "HEADERS", "PROBLEM", "Problem", "is_for_programs", "path_of", "problem", "told"]
 
 log = logging.getLogger("chargehand.console")
 
@@ -58,8 +58,14 @@ def problem(
     return Response(body, status, headers=headers, media_type=PROBLEM)
 
 
+def path_of(request: Request) -> str:
+    """What is asked for. Not `request.url.path`: that is made with the Host header, which may hold anything."""
+    path: str = request.scope["path"]
+    return path
+
+
 def is_for_programs(request: Request) -> bool:
-    return request.url.path.startswith(("/api/", "/metrics"))
+    return path_of(request).startswith(("/api/", "/metrics"))
 
 
 def told(
@@ -84,9 +90,9 @@ def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     detail = error.detail
     if detail == HTTPStatus(error.status_code).phrase:  # of the router
-        detail = f"there is nothing at {request.url.path}"
+        detail = f"there is nothing at {path_of(request)}"
         if error.status_code == 405:
-            detail = f"{request.method} is not for {request.url.path}"
+            detail = f"{request.method} is not for {path_of(request)}"
     return told(request, error.status_code, detail, headers=error.headers)
 
 
@@ -111,7 +117,7 @@ def _conflict(request: Request, error: Exception) -> Response:
 
 def _broken(request: Request, error: Exception) -> Response:
     """The traceback goes to the log; who asks learns that it is there."""
-    log.error("%s %s: %s: %s", request.method, request.url.path, type(error).__name__, error)
+    log.error("%s %s: %s: %s", request.method, path_of(request), type(error).__name__, error)
     response = told(
         request,
         500,

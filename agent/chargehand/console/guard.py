@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chargehand.console import access as rules
 from chargehand.console.access import COOKIE, Access, Came, Right, Via, Who, audit, right_of
-from chargehand.console.errors import HEADERS, is_for_programs, told
+from chargehand.console.errors import HEADERS, is_for_programs, path_of, told
 
 __all__ = ["LARGEST", "Guard", "came_of", "later"]
 
@@ -44,7 +44,7 @@ class Guard:
         who = self._access.who(came, time.time())
         request.state.came, request.state.who = came, who
         request.state.csrf = self._access.csrf(came, who)
-        right = right_of(request.method, request.url.path)
+        right = right_of(request.method, path_of(request))
         refusal = self._unknown(request, came, who, right)
         if refusal is None and request.method not in {"GET", "HEAD"}:
             found = await _body(receive)
@@ -56,7 +56,7 @@ class Guard:
                 receive = _again(found, receive)
         if refusal is not None:
             if right is Right.ACT and who is not None:
-                audit(request, request.method, request.url.path, f"refused: {refusal.status_code}")
+                audit(request, request.method, path_of(request), f"refused: {refusal.status_code}")
             await refusal(scope, receive, secured)
             return
         await self._app(scope, receive, secured)
@@ -74,7 +74,7 @@ class Guard:
             return self._nobody(request, came)
         if who.may(right):
             return None
-        detail = f"{who.name!r} may read, and {request.method} {request.url.path} acts"
+        detail = f"{who.name!r} may read, and {request.method} {path_of(request)} acts"
         if who.via is Via.LOOPBACK and is_for_programs(request):  # they can say more of who they are
             headers = {"WWW-Authenticate": "Bearer"}
             return told(
@@ -92,9 +92,10 @@ class Guard:
         if self._access.from_proxy(came):
             detail = "the proxy did not say who asks: its header user_header is missing"
             return told(request, 401, detail, advice=["have the proxy authenticate people and set the header"])
-        path = request.url.path
+        path = path_of(request)
         if request.method == "GET" and "text/html" in request.headers.get("accept", ""):
-            asked = path + (f"?{request.url.query}" if request.url.query else "")
+            query = request.scope["query_string"].decode("latin-1")
+            asked = path + (f"?{query}" if query else "")
             return RedirectResponse(f"/login?next={quote(asked, safe='')}", 303)
         detail = "who asks is not known here"
         advice = ["Authorization: Bearer TOKEN", *_NEW_TOKEN]
@@ -106,7 +107,7 @@ class Guard:
             return None
         if rules.from_elsewhere(request.headers):
             return told(request, 403, "this came from a page of another site", advice=["use this console's own pages"])
-        path, kind = request.url.path, request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        path, kind = path_of(request), request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if who is None or path in {"/login", "/logout"}:
             return None
         if is_for_programs(request):
