@@ -81,9 +81,10 @@ def test_every_act_is_written_down_with_who_asked_from_where_and_what_came_of_it
 
 
 def test_what_is_sent_makes_no_line_of_its_own(console: Console) -> None:
-    with console.http("actor") as actor:
-        actor.post("/api/v1/plans/a%0AERROR%20forged/cancel", json={})
-    assert not any(line.startswith("ERROR forged") for line in console.log.splitlines())
+    with console.http("reader") as reader:
+        assert reader.post("/api/v1/plans/a%0Aforged%0D%1B[2J/cancel", json={}).status_code == 403
+    (line,) = [one for one in console.log.splitlines() if "forged" in one]
+    assert line.endswith("POST by 'reader' (token, 127.0.0.1): /api/v1/plans/a forged  [2J/cancel: refused: 403")
 
 
 # -- browsers -------------------------------------------------------------------------------------

@@ -203,7 +203,7 @@ def audit(request: Request, what: str, target: str, outcome: str) -> None:
     """A line in the journal: who did what, from where, to what, and what came of it."""
     who: Who | None = getattr(request.state, "who", None)
     known = f"{who.name!r} ({who.via.value}, {who.source})" if who is not None else "nobody known"
-    log.info("%s by %s: %s%s%s", what, known, target, ": " if target else "", _line(outcome))
+    log.info("%s by %s: %s%s", what, known, f"{one_line(target)}: " if target else "", one_line(outcome))
 
 
 def by(request: Request, client: Client) -> Client:
@@ -214,7 +214,7 @@ def by(request: Request, client: Client) -> Client:
     return client
 
 
-def _line(text: str) -> str:
+def one_line(text: str) -> str:
     """One line, whatever the text holds: what a client sends makes no entries of its own."""
     return "".join(one if one.isprintable() else " " for one in text)[:300]
 

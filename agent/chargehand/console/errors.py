@@ -117,7 +117,7 @@ def _conflict(request: Request, error: Exception) -> Response:
 
 def _broken(request: Request, error: Exception) -> Response:
     """The traceback goes to the log; who asks learns that it is there."""
-    log.error("%s %s: %s: %s", request.method, path_of(request), type(error).__name__, error)
+    log.error("%s %s: %s: %s", request.method, ascii(path_of(request)), type(error).__name__, error)
     response = told(
         request,
         500,
