@@ -144,6 +144,7 @@ class Walk:
         if over:
             plan = self.draw.choice(over)
             world.purge(plan)
+            world.now_ms += 1  # it goes by its age: no plan of its name begins in the moment in which it ended
             self.past = [event for event in self.past if event.plan != plan]
             self.brood = {key: numbers for key, numbers in self.brood.items() if key[0] != plan}
             if "." not in plan and not plan.startswith("r"):
