@@ -50,7 +50,12 @@ class Tally:
 
     def add(self, commit: Commit) -> None:
         """Redis has it."""
-        self._ran.update(commit.ran)
+        ran = self._ran
+        for queue, actions in commit.done.items():
+            for action, count in actions.items():
+                ran[action, queue, "done"] += count
+        if commit.ran:
+            ran.update(commit.ran)
         queued = self._queued
         for where in (commit.pushed, commit.returned, commit.alone):
             for queue, entries in where.items():

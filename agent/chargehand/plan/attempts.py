@@ -53,7 +53,7 @@ class Attempts:
                 self._books.count_attempt(run, event.step, "left")
                 self._books.move_step(run, event.step, StepEvent.CANCELLED)
             elif self._books.move_step(run, event.step, StepEvent.SUCCEEDED):
-                self._books.count_attempt(run, event.step, "done")
+                self._books.count_done(run, event.step)
                 if run.state[event.step + 1] == _REVERTED:
                     self._ending.undone(run, event.step)
             return

@@ -243,8 +243,19 @@ class Books:
         where = self.commit.returned if first else self.commit.pushed
         self.commit.push(self.commit.alone if losses >= ALONE_AFTER else where, queue, entry)
 
+    def count_done(self, run: PlanRun, step: int) -> None:
+        """An attempt has succeeded."""
+        definition = run.steps[step]
+        policy = run.policies[definition.policy]
+        queue = policy.queue if definition.node is None else f"@{definition.node}"
+        done = self.commit.done.get(queue)
+        if done is None:
+            done = self.commit.done[queue] = {}
+        action = policy.action
+        done[action] = done.get(action, 0) + 1
+
     def count_attempt(self, run: PlanRun, step: int, how: str) -> None:
-        """An attempt has ended; `how`: a word of RAN."""
+        """An attempt has ended otherwise; `how`: a word of RAN."""
         definition = run.steps[step]
         policy = run.policies[definition.policy]
         queue = policy.queue if definition.node is None else f"@{definition.node}"

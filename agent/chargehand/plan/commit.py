@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 __all__ = ["CLOSED", "RAN", "Commit", "Corpse", "Launch", "Move", "Purge", "StateWrite"]
 
-#: What becomes of an attempt. Who is suspended, cancelled, or reboots its node has left: that is neither well nor ill.
-RAN = ("done", "failed", "lost", "left")
+#: What becomes of an attempt that has not done its work. Who is suspended, cancelled, or reboots its node has left:
+#: that is neither well nor ill.
+RAN = ("failed", "lost", "left")
 CLOSED = 20  # plans of one commit whose time from submission to end can be looked at
 
 
@@ -89,7 +90,8 @@ class Commit:
     history: dict[str, list[bytes]] = field(default_factory=dict)  # plan -> JSON arrays
     repeats: dict[str, bytes | None] = field(default_factory=dict)  # recurring plan -> its record; None: removed
     # To be counted, not written:
-    ran: list[tuple[str, str, str]] = field(default_factory=list)  # attempts that ended: action, queue, a word of RAN
+    done: dict[str, dict[str, int]] = field(default_factory=dict)  # queue -> action -> attempts that succeeded
+    ran: list[tuple[str, str, str]] = field(default_factory=list)  # other attempts: action, queue, a word of RAN
     closed: list[tuple[str, str, int]] = field(default_factory=list)  # some plans that have ended: id, label, when (ms)
     effects: int = 0
     size: int = 0  # bytes
