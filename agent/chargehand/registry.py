@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from chargehand.actions import Action, ActionError, registered
 from chargehand.commands import CommandAction
 from chargehand.config.settings import Settings
 
-__all__ = ["Registry", "load_actions"]
+__all__ = ["Registry", "hidden", "load_actions"]
 
 
 class Registry(NamedTuple):
@@ -31,6 +33,9 @@ def load_actions(settings: Settings) -> Registry:
             problems.append(f'cannot import module "{module}": {type(error).__name__}: {error}')
         except SystemExit as error:
             problems.append(f'cannot import module "{module}": it exits with {error.code!r}')
+        else:
+            if (why := hidden(settings.actions.path, module)) is not None:
+                problems.append(f'cannot import module "{module}": {why}')
     actions: dict[str, Action[..., Any]] = dict(registered)
     for declared in settings.action:
         if declared.name in actions:
@@ -44,3 +49,14 @@ def load_actions(settings: Settings) -> Registry:
         except ActionError as error:
             problems.append(str(error))
     return Registry(actions, problems)
+
+
+def hidden(path: Sequence[str], module: str) -> str | None:
+    """Why an imported module is not the one that stands in `path`: ours and Python's own come first."""
+    name = module.partition(".")[0]
+    places = (Path(entry, *rest) for entry in path for rest in ((f"{name}.py",), (name, "__init__.py")))
+    wanted = next((place for place in places if place.is_file()), None)
+    found = getattr(sys.modules.get(name), "__file__", None)
+    if wanted is None or (found is not None and wanted.samefile(found)):
+        return None
+    return f"{wanted} is hidden by {found or 'a module that is part of Python'}; give it another name"

@@ -304,8 +304,10 @@ def test_modules_that_cannot_be_imported_are_named_and_degrade(tmp_path: Path) -
 
 
 def test_a_site_module_never_replaces_one_of_ours(tmp_path: Path) -> None:
+    """Nor is it passed over in silence: somebody wrote it to be imported."""
     module(tmp_path, "json", "raise RuntimeError('the wrong one')\n")
-    assert probe([str(tmp_path)], ["json"]).errors == {}
+    errors = probe([str(tmp_path)], ["json"]).errors
+    assert errors == {"json": f"{tmp_path}/json.py is hidden by {json.__file__}; give it another name"}
 
 
 def test_a_module_that_hangs_is_named_and_so_are_the_untried(tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ import traceback
 from collections.abc import Iterator
 from typing import Any
 
+from chargehand.registry import hidden
+
 __all__ = ["main"]
 
 
@@ -33,7 +35,7 @@ def main(words: list[str]) -> int:  # noqa: ARG001 - the signature of our progra
 def _answers(path: list[str], modules: list[str]) -> Iterator[dict[str, Any]]:
     sys.path += [entry for entry in path if entry not in sys.path]  # after our own libraries, as workers do
     for module in modules:
-        error = _import(module)
+        error = _import(module) or hidden(path, module)
         ours = sys.modules.get("chargehand.actions")  # loaded by those who use it, if anybody does
         yield {"module": module, "error": error, "actions": sorted(ours.registered) if ours is not None else []}
     yield {"done": True}
