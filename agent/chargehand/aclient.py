@@ -83,6 +83,9 @@ class AsyncClient:
     async def submit_all(self, plans: Iterable[Plan], *, keys: Iterable[str | None] = ()) -> list[str]:
         return await self._run(self._client.submit_all, plans, keys=keys)
 
+    async def decided(self, plan: str, timeout: float) -> bool:  # noqa: ASYNC109 - as in `Client`
+        return await self._run(self._client.decided, plan, timeout)
+
     async def wait(self, plan: str, timeout: float | None = None) -> PlanState:  # noqa: ASYNC109 - as in `Client`
         until = math.inf if timeout is None else time.monotonic() + timeout
         async with self._ears.on(plan, state_only=True) as bell:

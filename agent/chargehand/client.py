@@ -61,6 +61,7 @@ LOOK_EVERY = 5.0  # seconds: one who waits looks at the plan's state so often, w
 
 _BEGINNINGS = 11  # plans that are told of when several begin as somebody wrote
 _ENDED_WORDS = frozenset(reading.PLAN_WORDS[state] for state in ENDED)
+_DECIDING = 0.05  # seconds: not every decision is told on the plan's channel
 _PERSIST = 30.0  # seconds that a submission is tried again while Redis is away
 _REMEMBER = 1_000  # plans
 
@@ -89,6 +90,7 @@ class Client(Requests):
         self._dialer = Dialer(settings.redis, settings.executor.name)
         self._keys = Keys(settings.executor.name)
         self._line: Line | None = None
+        self._asked = {}
         self._sent: dict[str, Prepared] = {}  # the latest, should Redis lose them while we wait
         self._by = f"{getpass.getuser()}@{socket.gethostname()}"
 
@@ -164,7 +166,10 @@ class Client(Requests):
                 raise SubmitRefused(f"plan {one.plan}: its parts expired before it was submitted; submit it again")
 
     def wait(self, plan: str, timeout: float | None = None) -> PlanState:
-        """Return the state in which the plan ended or paused. Raises `WaitTimeout`; goes on through outages."""
+        """Return the state in which the plan ended or paused. Raises `WaitTimeout`; goes on through outages.
+
+        A plan that this client has asked to be resumed is not paused any more: what comes of that is waited for.
+        """
         until = math.inf if timeout is None else time.monotonic() + timeout
         while True:
             try:
@@ -182,9 +187,28 @@ class Client(Requests):
                     return state
                 _hear(ears, min(LOOK_EVERY, time_left(plan, until)), state_only=True)
 
+    def decided(self, plan: str, timeout: float) -> bool:
+        """Wait until the orchestrator has decided on what this client asked of a plan. False: it has not, in that time.
+
+        timeout: seconds. Raises `Unavailable`.
+        """
+        if plan not in self._asked:
+            return True
+        until = time.monotonic() + timeout
+        with self._listening(plan) as ears:
+            while self._undecided(plan):
+                left = until - time.monotonic()
+                if left <= 0:
+                    return False
+                _hear(ears, min(_DECIDING, left), state_only=True)
+        return True
+
     def look(self, plan: str) -> PlanState | None:
         """The state in which a plan has ended or is paused; None: it goes on. Submits again what Redis has lost."""
+        undecided = self._undecided(plan)  # before the state is read: what was decided shows in it
         state = self._ask(lambda line: submission.plan_state(line, self._keys, plan))
+        if undecided and state is PlanState.PAUSED:
+            return None
         if state is None and not self._ask(lambda line: submission.exists(line, self._keys, plan)):
             self._again(plan)
         return state if state in ENDED or state is PlanState.PAUSED else None

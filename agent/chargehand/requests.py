@@ -38,6 +38,8 @@ __all__ = ["NotPossible", "Requests", "no_plan"]
 
 T = TypeVar("T")
 
+_REMEMBER = 1_000  # plans that something was asked of
+
 
 class NotPossible(Exception):
     """What was asked of a plan does not fit its state, or there is no such plan. The message says what would do."""
@@ -48,6 +50,7 @@ class Requests:
 
     _keys: Keys
     _by: str
+    _asked: dict[str, str]  # plan -> where in the inbox what we asked of it last stands
 
     def _ask(self, question: Callable[[Line], T]) -> T:
         """Ask; once more on a new connection when the one we had has ended since."""
@@ -121,12 +124,24 @@ class Requests:
             refused = step_refuses(request, state)
             if refused:
                 raise NotPossible(f"step {step} of plan {plan} is {refused}")
-        self._put(*events)
+        self._asked[plan] = self._put(*events)
+        while len(self._asked) > _REMEMBER:
+            del self._asked[next(iter(self._asked))]
 
-    def _put(self, *events: Event) -> None:
+    def _put(self, *events: Event) -> str:
         """Not again when it is not answered, for an event that is sent twice comes twice: on a line that just did."""
         self._ask(lambda line: line.call("PING"))
-        submission.ask(self._connected(), self._keys, *events)
+        return submission.ask(self._connected(), self._keys, *events)[-1]
+
+    def _undecided(self, plan: str) -> bool:
+        """True while the orchestrator has not decided on what we asked of a plan."""
+        position = self._asked.get(plan)
+        if position is None:
+            return False
+        if self._ask(lambda line: submission.undecided(line, self._keys, position)):
+            return True
+        self._asked.pop(plan, None)
+        return False
 
     # -- recurring plans --------------------------------------------------------------------------
 

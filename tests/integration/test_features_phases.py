@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from chargehand.client import Client
+from chargehand.client import Client, WaitTimeout
 from chargehand.plan.life import PlanState
 from chargehand.store.connection import Line
 from chargehand.store.keys import Keys
@@ -317,6 +317,27 @@ def test_retry_of_a_step(orchestrators: Orchestrators, client: Client, log: Log,
     assert [step.attempt for step in view_of(client, name).steps] == [2, 2, 1]
     assert log.words == one_by_one("after")
     nothing_held(line, KEYS)
+
+
+def test_who_resumes_and_waits_hears_what_comes_of_it(
+    orchestrators: Orchestrators, client: Client, place: Path
+) -> None:
+    """Not that the plan is paused, as it is until an orchestrator hears of it."""
+    plan = client.plan("one")
+    plan.add("fails_until", path=str(place / "flag"))
+    name = client.submit(plan)
+    assert client.wait(name, 30) is PlanState.PAUSED
+    client.resume(name)
+    assert client.decided(name, 30)
+    assert client.wait(name, 30) is PlanState.PAUSED, "it has failed once more"
+    with orchestrators.nobody_active():
+        (place / "flag").touch()
+        client.resume(name)
+        assert not client.decided(name, 0.2)
+        with pytest.raises(WaitTimeout):
+            client.wait(name, 0.5)
+    assert client.wait(name, 30) is PlanState.SUCCEEDED
+    assert client.decided(name, 0.0)
 
 
 def test_retry_of_a_step_while_others_run(

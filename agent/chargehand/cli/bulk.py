@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -24,6 +25,7 @@ __all__ = ["Chosen", "ask_all", "bulk_options", "each"]
 F = TypeVar("F", bound=Callable[..., Any])
 
 _SHOWN = 10  # plans that are told one by one before they are asked
+_DECIDED = 1.0  # seconds that the orchestrator gets to decide on what was asked; it does all the same
 _ALL = 10_000_000  # plans: as many as there are
 
 
@@ -103,16 +105,23 @@ def _each(
 ) -> int:
     """How many refused."""
     from chargehand.client import NotPossible
+    from chargehand.store.connection import Unavailable
 
-    refused = 0
+    refused, asked = 0, None
     for name in dict.fromkeys(names):
         try:
-            ask(find(executors, name), name)
+            client = find(executors, name)
+            ask(client, name)
         except NotPossible as why:
             print(f"chargehand: {why}", file=sys.stderr)
             refused += 1
         else:
             print(f"{name} {done}", flush=True)  # should Redis go away meanwhile, it is known how far it came
+            asked = client, name
+    if asked is not None:
+        client, name = asked
+        with contextlib.suppress(Unavailable):  # it stands in the inbox
+            client.decided(name, _DECIDED)  # so that the next command finds it done
     return refused
 
 

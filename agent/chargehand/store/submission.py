@@ -102,9 +102,22 @@ def now_ms(line: Line) -> int:
     return int(seconds) * 1000 + int(microseconds) // 1000
 
 
-def ask(line: Line, keys: Keys, *events: Event) -> None:
-    """Put events into the inbox, in this order. What the orchestrator cannot use it leaves."""
-    line.confirmed(*(("XADD", keys.inbox, "*", "e", encode(event)) for event in events))
+def ask(line: Line, keys: Keys, *events: Event) -> list[str]:
+    """Put events into the inbox, in this order; their positions. What the orchestrator cannot use it leaves."""
+    return [one.decode() for one in line.confirmed(*(("XADD", keys.inbox, "*", "e", encode(one)) for one in events))]
+
+
+def undecided(line: Line, keys: Keys, position: str) -> bool:
+    """True while the event at a position of the inbox is there, and no commit covers it."""
+    covered, there = line.batch(
+        [("HGET", keys.head, "position"), ("XREVRANGE", keys.inbox, position, position, "COUNT", 1)]
+    )
+    return bool(there) and _order((covered or b"0-0").decode()) < _order(position)
+
+
+def _order(position: str) -> tuple[int, int]:
+    ms, _, number = position.partition("-")
+    return int(ms), int(number or 0)
 
 
 def exists(line: Line, keys: Keys, plan: str) -> bool:
