@@ -54,13 +54,12 @@ def start(place: Path, cluster: Cluster) -> Iterator[Start]:
     programs: list[Program] = []
 
     def begin(executor: str = "default", *, min_replicas: int = 0, orchestrators: int = 1) -> list[Program]:
-        begun = []
+        before = len(programs)
         for number in range(orchestrators):
             config = write(place, cluster.url, f"{executor}-{number}", executor, min_replicas)
-            begun.append(Program(place, config, "orchestrator").ready())
-        begun.append(Program(place, config, "worker").ready())
-        programs.extend(begun)
-        return begun
+            programs.append(Program(place, config, "orchestrator").ready())
+        programs.append(Program(place, config, "worker").ready())
+        return programs[before:]
 
     yield begin
     for program in programs:

@@ -57,16 +57,18 @@ def client(place: Path, group: Group, min_replicas: int) -> Iterator[Client]:
 def executor(place: Path, group: Group, min_replicas: int) -> Iterator[list[Program]]:
     """The active orchestrator, the passive one, two workers."""
     programs: list[Program] = []
-    for argv, node in (
-        ("orchestrator", "node-a"),
-        ("orchestrator", "node-b"),
-        ("worker", "node-a"),
-        ("worker", "node-b"),
-    ):
-        programs.append(Program(place, config(place, group.url, node, min_replicas), argv).ready())
-    yield programs
-    for program in programs:
-        program.stop()
+    try:
+        for argv, node in (
+            ("orchestrator", "node-a"),
+            ("orchestrator", "node-b"),
+            ("worker", "node-a"),
+            ("worker", "node-b"),
+        ):
+            programs.append(Program(place, config(place, group.url, node, min_replicas), argv).ready())
+        yield programs
+    finally:
+        for program in programs:
+            program.stop()
 
 
 class Submitter:

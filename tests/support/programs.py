@@ -98,7 +98,12 @@ class Program:
             select.select([self._receiver.fileno()], [], [], min(left, 0.5))
 
     def ready(self) -> Program:
-        self.until("ready", lambda fields: fields.get("READY") == "1")
+        """Or it does not live on: it may be nobody's yet, and would look for its server on a port that others get."""
+        try:
+            self.until("ready", lambda fields: fields.get("READY") == "1")
+        except AssertionError:
+            self.kill()
+            raise
         return self
 
     def role(self, role: str, timeout: float = 30.0) -> None:
