@@ -57,6 +57,6 @@ def hidden(path: Sequence[str], module: str) -> str | None:
     places = (Path(entry, *rest) for entry in path for rest in ((f"{name}.py",), (name, "__init__.py")))
     wanted = next((place for place in places if place.is_file()), None)
     found = getattr(sys.modules.get(name), "__file__", None)
-    if wanted is None or (found is not None and wanted.samefile(found)):
+    if wanted is None or (found is not None and wanted.resolve() == Path(found).resolve()):
         return None
     return f"{wanted} is hidden by {found or 'a module that is part of Python'}; give it another name"
