@@ -31,6 +31,7 @@ from chargehand import why
 from chargehand.actions import Action
 from chargehand.config.quantities import parse_rate
 from chargehand.config.settings import Settings
+from chargehand.decoding import decode
 from chargehand.plan.life import ENDED, PlanState
 from chargehand.plan.limits import Limit
 from chargehand.planner import Plan
@@ -422,7 +423,7 @@ class Client(Requests):
         result = view.steps[step].result
         if result is None:
             raise LookupError(f"step {step} of plan {plan} has no output (it is {view.steps[step].state})")
-        return msgspec.json.decode(result.output)
+        return decode(result.output)
 
     def list(self, *, state: str | None = None, most: int = 50, children: bool = False) -> list[PlanView]:
         """The newest plans: those under way first, then those that ended; in one state (a word, as in a view) only.

@@ -13,6 +13,8 @@ from typing import Any
 
 import msgspec
 
+from chargehand.decoding import decode
+
 __all__ = ["Link", "LinkError", "pair"]
 
 _LARGEST = 16 * 1024 * 1024  # bytes of one message: far above any settings, far below any memory
@@ -129,7 +131,7 @@ class Link:
         data = bytes(self._in[:end])
         del self._in[: end + 1]
         try:
-            return msgspec.json.decode(data, type=dict[str, Any])
+            return decode(data, dict[str, Any])
         except msgspec.MsgspecError as error:
             raise LinkError(f"not a message: {error}") from error
 

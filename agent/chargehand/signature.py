@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from chargehand.context import ActionError, BadInput
+from chargehand.decoding import converter
 
 __all__ = ["Parameter", "Signature", "hints"]
 
@@ -23,6 +24,7 @@ _PLAIN = (str, int, float, bool, dict, list)
 class Parameter:
     kind: Any  # its annotation
     required: bool
+    convert: Callable[..., Any]  # a value -> of that kind; with the options of `msgspec.convert`
 
 
 class Signature:
@@ -55,8 +57,16 @@ class Signature:
                 raise ActionError(f"{self.whose}: parameter {parameter.name!r} cannot be given by name")
             else:
                 kind = types.get(parameter.name, Any)
-                found[parameter.name] = Parameter(kind, parameter.default is parameter.empty)
+                found[parameter.name] = Parameter(
+                    kind, parameter.default is parameter.empty, self._converter(parameter.name, kind)
+                )
         return found, takes_any
+
+    def _converter(self, name: str, kind: Any) -> Callable[..., Any]:
+        try:
+            return converter(kind, str_keys=True)
+        except TypeError as error:
+            raise ActionError(f"{self.whose}, parameter {name!r}: no value can be read as its type: {error}") from error
 
     def check(
         self, inputs: Mapping[str, Any], *, unknown_yet: Callable[[Any], bool], loose: bool = False
@@ -79,7 +89,7 @@ class Signature:
                 checked[name] = value
             else:
                 try:
-                    checked[name] = msgspec.convert(value, parameter.kind, strict=not loose, str_keys=True)
+                    checked[name] = parameter.convert(value, strict=not loose)
                 except msgspec.ValidationError as error:
                     raise BadInput(f"{self.whose}, parameter {name!r}: {error}, got {_short(value)}") from error
         for name, parameter in parameters.items():

@@ -20,6 +20,8 @@ from typing import NamedTuple, TypeVar
 import msgspec
 from msgspec import Raw, Struct
 
+from chargehand.decoding import decoder
+
 __all__ = [
     "FORMAT",
     "HALTED",
@@ -57,7 +59,6 @@ __all__ = [
     "Suspension",
     "child_generation",
     "child_id",
-    "decode",
     "decode_event",
     "encode",
     "is_newer",
@@ -332,10 +333,10 @@ Event = (
     | Recurring
 )
 
-_event_decoder = msgspec.json.Decoder(Event)
-_body_decoder = msgspec.json.Decoder(list[Raw])
-_name_decoder = msgspec.json.Decoder(str)
-_extra_decoder = msgspec.json.Decoder(Extra)
+_event_decoder = decoder(Event)
+_body_decoder = decoder(list[Raw])
+_name_decoder = decoder(str)
+_extra_decoder = decoder(Extra)
 _no_extra = Extra()
 
 
@@ -345,15 +346,11 @@ def decode_event(data: bytes) -> Event:
     return event
 
 
-def decode(data: bytes | Raw, into: type[T]) -> T:
-    return msgspec.json.decode(data, type=into)
-
-
 class _Format(Struct):
     format: int = FORMAT
 
 
-_format_decoder = msgspec.json.Decoder(_Format)
+_format_decoder = decoder(_Format)
 
 
 def is_newer(definition: Raw) -> bool:

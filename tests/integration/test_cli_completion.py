@@ -18,6 +18,8 @@ from support.plans import is_in, submit
 from support.programs import Program, StartProgram, until, write_config
 from support.server import Server, free_port
 
+PATIENT = {"CHARGEHAND_COMPLETION_TIMEOUT": "60s"}  # a busy machine is no reason to offer nothing
+
 Offered = Callable[..., list[str]]
 
 _BASH = """
@@ -56,7 +58,7 @@ def offered(home: Path, server: Server) -> Offered:
     def complete(*words: str, config: Path = config) -> list[str]:
         done = subprocess.run(
             ["bash", home / "complete.bash", "chargehand", *words],
-            env={**os.environ, "PATH": f"{home}:{os.environ['PATH']}", "CHARGEHAND_CONFIG": str(config)},
+            env={**os.environ, "PATH": f"{home}:{os.environ['PATH']}", "CHARGEHAND_CONFIG": str(config), **PATIENT},
             capture_output=True,
             text=True,
             timeout=60,
@@ -124,6 +126,7 @@ def test_fish_tells_of_each_plan(running: Program, client: Client, home: Path, s
             "PATH": f"{home}:{os.environ['PATH']}",
             "CHARGEHAND_CONFIG": str(config),
             "HOME": str(home),
+            **PATIENT,
         },
         capture_output=True,
         text=True,

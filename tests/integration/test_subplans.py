@@ -6,12 +6,13 @@ from itertools import pairwise
 from pathlib import Path
 
 from chargehand.client import Client
+from chargehand.decoding import decode
 from chargehand.plan.life import PlanState
 from chargehand.store import submission
 from chargehand.store.connection import Line
 from chargehand.store.keys import Keys
 from chargehand.store.lease import report_death
-from chargehand.wire import Cancelled, Definition, child_id, decode
+from chargehand.wire import Cancelled, Definition, child_id
 from support.faults import lines_of
 from support.plans import step_of, submit
 from support.programs import Program, StartProgram, until

@@ -7,8 +7,9 @@ import re
 import msgspec
 import pytest
 
+from chargehand.decoding import decode
 from chargehand.plan.run import PlanRun
-from chargehand.wire import Definition, Submitted, decode, decode_event
+from chargehand.wire import Definition, Submitted, decode_event
 from support.documents import DOCS, blocks, read
 
 PAGE = DOCS / "wire-format.md"

@@ -109,14 +109,16 @@ def node_status(answer: dict[str, Any]) -> NodeStatus:
     """What `Status` answered. Raises `NoAnswer` when that is no status."""
     import msgspec
 
+    from chargehand.decoding import converter
     from chargehand.health import NodeStatus
 
     try:
-        return msgspec.convert(answer, NodeStatus)
+        found: NodeStatus = converter(NodeStatus)(answer)
     except msgspec.ValidationError as error:
         raise NoAnswer(
             f"the agent's answer is not understood ({error}): it is of another version; restart it"
         ) from error
+    return found
 
 
 def complete_children(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001

@@ -1,11 +1,12 @@
 """What the shell offers after the Tab key: plans, steps, actions, labels and the like, as they are at this moment.
 
-Asked of Redis itself, for at most half a second for all of it. Nobody can be told here why there is nothing, so
-whatever goes wrong is nothing to offer.
+Asked of Redis itself, for at most half a second for all of it, or what CHARGEHAND_COMPLETION_TIMEOUT says. Nobody can
+be told here why there is nothing, so whatever goes wrong is nothing to offer.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["actions", "executors", "labels", "nodes", "plans", "plans_for", "queues", "recurring", "steps_for"]
 
-PATIENCE = 0.5  # seconds
+_PATIENCE = 0.5  # seconds
 _OFFERED = 50  # plans and steps: more cannot be read
 _LOOKED_AT = 500  # plans that are looked through for those that begin like this
 
@@ -145,12 +146,20 @@ def _ask_all(settings: Settings, question: _Question, found: dict[str, str]) -> 
 
     import time
 
-    until = time.monotonic() + PATIENCE
+    until = time.monotonic() + _patience()
     threads = [Thread(target=ask, args=(own,), daemon=True) for own in executors_of(settings).values()]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(max(0.0, until - time.monotonic()))
+
+
+def _patience() -> float:
+    from chargehand.config.quantities import parse_duration
+
+    with suppress(ValueError):
+        return parse_duration(os.environ.get("CHARGEHAND_COMPLETION_TIMEOUT", ""))
+    return _PATIENCE
 
 
 def _plans(line: Line, keys: Keys, begin: str, request: Request | None) -> Iterator[tuple[str, str]]:
@@ -198,8 +207,7 @@ def _labels(line: Line, keys: Keys) -> Iterator[tuple[str, str]]:
 
 
 def _members(line: Line, keys: Keys) -> list[Member]:
-    import msgspec
-
+    from chargehand.decoding import decode
     from chargehand.store.membership import Member
 
-    return [msgspec.json.decode(found, type=Member) for found in line.call("HVALS", keys.members)]
+    return [decode(found, Member) for found in line.call("HVALS", keys.members)]

@@ -160,9 +160,10 @@ def given_value(text: str, what: str) -> Any:
     import msgspec
 
     from chargehand.cli.errors import CliError
+    from chargehand.decoding import decode
 
     try:
-        return msgspec.json.decode(text)
+        return decode(text)
     except msgspec.DecodeError as error:
         raise CliError(f"{what}: {text!r} begins like JSON and is none: {error}", 2) from error
 

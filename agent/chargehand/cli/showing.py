@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
-import msgspec
 
 from chargehand.cli import completion
 from chargehand.cli.columns import Cell, Column, Said, arranged, plain, print_lines, terminal_width
@@ -309,8 +308,10 @@ def _left(step: StepView, *, output: bool, trace: bool) -> Iterator[Cell]:
         for line in step.error.trace.splitlines() if trace else ():
             yield f"  {plain(line)}"
     if output and step.result is not None:
+        from chargehand.decoding import decode
+
         text = step.result.output
-        value = msgspec.json.decode(text)
+        value = decode(text)
         lines = value.splitlines() or [""] if isinstance(value, str) else [bytes(text).decode()]
         yield from (f"{'  ' if number else '= '}{plain(line)}" for number, line in enumerate(lines[:_LINES]))
         if len(lines) > _LINES:

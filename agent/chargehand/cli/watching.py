@@ -14,13 +14,15 @@ import click
 
 from chargehand.cli import completion
 from chargehand.cli.columns import plain
-from chargehand.cli.options import config_option, connected
+from chargehand.cli.options import config_option, connected, reachable
 from chargehand.cli.showing import COLORS, failures
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
+    from chargehand.config.settings import Settings
+    from chargehand.executors import Executors
     from chargehand.store.plans import PlanView
     from chargehand.store.watching import Change
 
@@ -49,7 +51,7 @@ def watch(plans: tuple[str, ...], lines: int | None, *, as_json: bool) -> int:
     Exit code: 0 when all succeeded, 1 when one ended otherwise or is paused.
     """
     names = list(dict.fromkeys(plans))
-    news = _news(names, lines)
+    news = _news(reachable(), names, lines)
     if as_json:
         return _print_json(news, names)
     from rich.console import Console
@@ -93,11 +95,11 @@ class _Over(NamedTuple):
 _News: TypeAlias = "tuple[str, _Begun | Change | _Over]"
 
 
-def _news(plans: Sequence[str], lines: int | None) -> Iterator[_News]:
+def _news(settings: Settings, plans: Sequence[str], lines: int | None) -> Iterator[_News]:
     """What happens to any of them. Each is followed in a thread of its own, for a client is not for two at once."""
     queue: SimpleQueue[_News] = SimpleQueue()
     for plan in plans:
-        Thread(target=_follow, args=(plan, lines, queue), daemon=True).start()
+        Thread(target=_follow, args=(settings, plan, lines, queue), daemon=True).start()
     left = len(plans)
     while left:
         news = queue.get()
@@ -105,27 +107,33 @@ def _news(plans: Sequence[str], lines: int | None) -> Iterator[_News]:
         yield news
 
 
-def _follow(plan: str, lines: int | None, queue: SimpleQueue[_News]) -> None:
-    from chargehand.store.connection import Unavailable
-
+def _follow(settings: Settings, plan: str, lines: int | None, queue: SimpleQueue[_News]) -> None:
     state = ""
     try:
-        with connected() as executors:
-            with suppress(Unavailable):
-                view = executors.read(plan, steps=False)
-                if view is not None and view.total <= _NAMED:
-                    view = executors.read(plan)
-                if view is not None:
-                    queue.put((plan, _Begun(view)))
+        with connected(settings) as executors:
+            view = _read(executors, plan, steps=False)
+            if view is not None and view.total <= _NAMED:
+                view = _read(executors, plan)
+            if view is not None:
+                queue.put((plan, _Begun(view)))
             for change in executors.watch(plan, past=lines):
                 if change.kind == "plan":
                     state = change.text
-                    view = executors.read(plan, steps=False)
+                    view = _read(executors, plan, steps=False)
                     change.ms = view.since_ms if view is not None and view.state == state else 0
                 queue.put((plan, change))
-            queue.put((plan, _Over(state, executors.read(plan))))
+            queue.put((plan, _Over(state, _read(executors, plan))))
     except Exception as error:  # whoever waits for the news hears of it
         queue.put((plan, _Over(state, error=error)))
+
+
+def _read(executors: Executors, plan: str, *, steps: bool = True) -> PlanView | None:
+    """The plan beside its news. In an outage these go on, and do without."""
+    from chargehand.store.connection import Unavailable
+
+    with suppress(Unavailable):
+        return executors.read(plan, steps=steps)
+    return None
 
 
 def _print_json(news: Iterator[_News], names: Sequence[str]) -> int:

@@ -17,6 +17,7 @@ from chargehand.config.plain import decode_quantity, from_builtins
 from chargehand.config.problems import NAMED, ConfigError, KeyPath, Problem, shown
 from chargehand.config.rules import ANY, broken_rules, inputs_of
 from chargehand.config.settings import AgentSettings, Duration, LogPattern, Name, Rate, Settings, Size
+from chargehand.decoding import converter
 
 __all__ = ["ConfigError", "Loaded", "directories", "load"]
 
@@ -170,7 +171,7 @@ def _check(kind: Any, value: Any, key: KeyPath, merged: Merged) -> list[Problem]
             if isinstance(table, type) and issubclass(table, Struct):
                 return _check_table(table, value, key, merged)
     try:
-        msgspec.convert(value, kind, dec_hook=decode_quantity)
+        converter(kind, dec_hook=decode_quantity)(value)
     except msgspec.ValidationError as error:
         # Of a list or a table of weights, the one element that is wrong, when msgspec names it.
         return [_problem(key, f"found {_guilty(value, str(error), key)}", _described(kind), merged)]

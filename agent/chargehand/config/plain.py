@@ -20,6 +20,7 @@ from chargehand.config.settings import (
     Settings,
     Size,
 )
+from chargehand.decoding import converter
 
 __all__ = ["decode_quantity", "executors_of", "from_builtins", "reachable", "to_builtins"]
 
@@ -34,7 +35,8 @@ _PARSE: dict[type, Callable[[str], Any]] = {Duration: parse_duration, Size: pars
 
 def from_builtins(data: dict[str, Any]) -> Settings:
     """Settings of what `to_builtins` made; what is missing has its default. Raises `msgspec.ValidationError`."""
-    return msgspec.convert(data, Settings, dec_hook=decode_quantity)
+    settings: Settings = converter(Settings, dec_hook=decode_quantity)(data)
+    return settings
 
 
 def to_builtins(settings: Settings) -> dict[str, Any]:
@@ -71,7 +73,7 @@ def _redis_of(address: RedisAddress) -> RedisSettings:
 
 
 def decode_quantity(kind: type, value: Any) -> Any:
-    """A duration, size or rate of its text, for `msgspec.convert`."""
+    """A duration, size or rate of its text, for a converter."""
     if kind in _PARSE:
         if not isinstance(value, str):
             raise ValueError(f"a number without a unit: {value!r}")

@@ -23,6 +23,7 @@ from chargehand.console.access import audit, form
 from chargehand.console.desk import Desk
 from chargehand.console.looking import FILTERS, PAGES, BadFilter, Missing, choose
 from chargehand.console.rendering import page, visitor
+from chargehand.decoding import decode
 from chargehand.executors import Executors
 from chargehand.requests import NotPossible
 from chargehand.store.plans import PlanView
@@ -72,7 +73,7 @@ def _data(text: str) -> Any:
     if text[:1] not in {"[", "{"}:
         return text
     try:
-        return msgspec.json.decode(text)
+        return decode(text)
     except msgspec.DecodeError as error:
         raise NotPossible(f"the event's data is no JSON: {error}") from error
 

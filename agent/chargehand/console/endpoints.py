@@ -23,6 +23,7 @@ from starlette.routing import Route
 from chargehand.console.access import audit
 from chargehand.console.desk import Desk
 from chargehand.console.errors import problem
+from chargehand.decoding import converter, decode
 from chargehand.executors import Executors
 
 __all__ = ["BadRequest", "Call", "Endpoint", "Gone", "Nothing", "Unfit", "routes"]
@@ -154,8 +155,8 @@ def _query(request: Request, kind: type[Struct]) -> Any:
     try:
         for name in given.keys() & kinds.keys():
             if datetime in get_args(kinds[name]):  # which is written as one, and not as a number
-                given[name] = msgspec.convert(given[name], datetime)
-        made = msgspec.convert(given, kind, strict=False)
+                given[name] = converter(datetime)(given[name])
+        made = converter(kind, strict=False)(given)
     except msgspec.ValidationError as error:
         raise BadRequest(f"the query: {error}") from error
     for name in given.keys() & kinds.keys():
@@ -168,7 +169,7 @@ def _body(data: bytes, kind: type[Struct]) -> Any:
     if kind is Nothing:
         return Nothing()  # whatever came with it says nothing
     try:
-        return msgspec.json.decode(data or b"{}", type=kind)
+        return decode(data or b"{}", kind)
     except msgspec.MsgspecError as error:
         raise BadRequest(f"the body: {error}") from error
     except (UnicodeDecodeError, RecursionError) as error:

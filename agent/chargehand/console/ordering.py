@@ -19,6 +19,7 @@ from chargehand.console.acting import turned_away
 from chargehand.console.desk import Desk
 from chargehand.console.rendering import page, visitor
 from chargehand.console.submitting import Submission, submit
+from chargehand.decoding import converter, decode
 from chargehand.requests import NotPossible
 
 __all__ = ["ROUTES"]
@@ -83,15 +84,14 @@ def _submitted(request: Request, given: dict[str, str]) -> Response:
         return away
     desk: Desk = request.app.state.desk
     try:
-        asked = msgspec.convert(
+        asked = converter(Submission)(
             {
                 "action": given["action"],
-                "inputs": msgspec.json.decode(given["inputs"] or "{}"),
+                "inputs": decode(given["inputs"] or "{}"),
                 "labels": [one.strip() for one in given["labels"].split(",") if one.strip()],
                 "executor": given["executor"] or None,
                 "key": given["key"] or None,
-            },
-            Submission,
+            }
         )
         with desk.executors(visitor(request).name) as executors:
             plan = submit(executors, asked, desk.actions.known())

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import msgspec
-
+from chargehand.decoding import decode
 from chargehand.store.plans import PlanView
 
 __all__ = ["Finding", "judge"]
@@ -27,7 +26,7 @@ def _hashed(view: PlanView, files: int) -> Finding:
     if view.state != "succeeded" or last is None:
         errors = [step.error.message for step in view.steps if step.error is not None and step.state == "failed"]
         return Finding(False, f"the plan is {view.state}: {'; '.join(errors) or view.counts}")
-    answer = msgspec.json.decode(last.output, type=dict[str, int | bool])
+    answer = decode(last.output, dict[str, int | bool])
     holds = answer["files"] == files == answer["expected"] and bool(answer["equal"])
     same = "equal to" if answer["equal"] else "DIFFERENT FROM"
     return Finding(holds, f"{answer['files']} of {files} files hashed, {same} a direct computation")

@@ -17,6 +17,7 @@ from chargehand.config import plain
 from chargehand.config.files import config_path, instance
 from chargehand.config.secrets import Exposed, SecretError, usable
 from chargehand.config.settings import RedisAddress, Settings
+from chargehand.decoding import converter
 from chargehand.doctor.facts import LONG_MS, Facts, FileFault, Silence, SocketFacts
 from chargehand.health import NodeStatus
 from chargehand.linux.units import show_unit
@@ -151,7 +152,7 @@ def _closed(path: Path) -> bool:
 
 def _ask_agent(facts: Facts, path: Path) -> None:
     try:
-        facts.agent = msgspec.convert(query(path, "Status", timeout=_PATIENCE, unit=facts.unit_name), NodeStatus)
+        facts.agent = converter(NodeStatus)(query(path, "Status", timeout=_PATIENCE, unit=facts.unit_name))
     except NotRunning as error:
         facts.silence = Silence("not-running", str(error))
     except NotAllowed as error:

@@ -10,6 +10,7 @@ from collections import OrderedDict
 import msgspec
 from msgspec import Raw
 
+from chargehand.decoding import decode
 from chargehand.plan.commit import Commit, Launch
 from chargehand.plan.life import ENDED, PLAN_LIFE, PlanEvent, PlanState, StepEvent, StepState
 from chargehand.plan.limits import Limits
@@ -188,7 +189,7 @@ class Books:
             if letter not in hook.states:
                 continue
             policy = run.policies[hook.policy]
-            given = msgspec.json.decode(hook.input)
+            given = decode(hook.input)
             given |= {"plan": run.id, "state": run.plan_state.name.lower()}
             definition = Definition(
                 label=policy.action, policies=[policy], total=1, steps=[Step(0, Raw(encode(given)))], labels=["hook"]
@@ -217,7 +218,7 @@ class Books:
         more = record.more or More()
         event, children = more.event, None
         if event is not None and event[0] == "children":
-            total, ok, bad = msgspec.json.decode(event[1])
+            total, ok, bad = decode(event[1])
             children = (total, ok, bad)
         extra = Extra(
             timeout_ms=policy.timeout_ms,

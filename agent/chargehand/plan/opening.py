@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from chargehand.decoding import decoder
 from chargehand.plan.books import Books
 from chargehand.plan.life import ENDED, PlanEvent, PlanState
 from chargehand.plan.locks import lock_member
@@ -18,7 +19,7 @@ __all__ = ["NOT_BEGUN", "Opening"]
 
 MAX_FOLLOWERS = 1_000  # plans that wait for the end of one
 
-_definition_decoder = msgspec.json.Decoder(Definition)
+_definition_decoder = decoder(Definition)
 NOT_BEGUN = frozenset({PlanState.SCHEDULED, PlanState.WAITING})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from chargehand.decoding import decode
 from chargehand.plan.books import Books
 from chargehand.plan.commit import Launch
 from chargehand.plan.repeat import Repeat
@@ -28,7 +29,7 @@ class Repeats:
         known = self._known.get(event.name)
         if event.what == "set":
             try:
-                found = msgspec.json.decode(event.record, type=Repeat)
+                found = decode(event.record, Repeat)
                 self._store(found.begun(self._books.now))
             except (msgspec.MsgspecError, ValueError):
                 return  # the client checks before it sends

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
 from msgspec import Struct
 
+from chargehand.decoding import decode
 from chargehand.plan.life import PlanState
 from chargehand.store.connection import Line
 from chargehand.store.counting import read_flow
@@ -81,7 +81,7 @@ def take_census(line: Line, keys: Keys, executor: str) -> Census:
     last = {name: int(float(score)) for name, score in zip(beats[::2], beats[1::2], strict=True)}
     seen = []
     for name, information in zip(members[::2], members[1::2], strict=True):
-        member = msgspec.json.decode(information, type=Member)
+        member = decode(information, Member)
         age = max(0, now_ms - last.get(name, 0))
         seen.append(Seen(name.decode(), member, age / 1000, age > SILENT_MS))
     seen.sort(key=lambda one: (one.member.node, one.member.kind, one.member.child))

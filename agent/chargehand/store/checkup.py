@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from chargehand.decoding import decoder
 from chargehand.plan.life import PlanState
 from chargehand.store.census import Census
 from chargehand.store.connection import Line
@@ -44,7 +45,7 @@ class _Shape(Struct):
         return nodes | {policy[1] if len(policy) > 1 else "default" for policy in self.policies}
 
 
-_shape_decoder = msgspec.json.Decoder(_Shape)
+_shape_decoder = decoder(_Shape)
 
 
 def check_up(line: Line, keys: Keys, census: Census, queues: Iterable[str], *, long_ms: int) -> Checkup:

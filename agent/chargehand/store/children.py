@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import msgspec
 from msgspec import Struct
 
+from chargehand.decoding import decode
 from chargehand.plan.life import ENDED, PlanState
 from chargehand.plan.run import StepRecord
 from chargehand.store.connection import Command, Line
 from chargehand.store.keys import Keys
-from chargehand.wire import Failure, Result, decode
+from chargehand.wire import Failure, Result
 
 __all__ = ["ChildEnd", "Spawned", "child_ends", "child_states", "read_spawned"]
 
@@ -70,9 +70,9 @@ def _first_error(records: Sequence[bytes]) -> Failure | None:
     found = dict(zip(records[::2], records[1::2], strict=True))
     whole = found.get(b"plan")
     if whole is not None:
-        return msgspec.json.decode(whole, type=Failure)
+        return decode(whole, Failure)
     for step in sorted(int(name) for name in found if name.isdigit()):
         error = decode(found[b"%d" % step], StepRecord).error
         if error:
-            return msgspec.json.decode(error, type=Failure)
+            return decode(error, Failure)
     return None

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import msgspec
 from msgspec import Struct
 
+from chargehand.decoding import decoder
 from chargehand.plan.routing import Load
 from chargehand.store.connection import Line
 from chargehand.store.keys import Keys
@@ -112,9 +113,9 @@ def age_of(ages: Mapping[int, int], share: float) -> int:
     return 0
 
 
-_actions_decoder = msgspec.json.Decoder(ActionTotal)
-_minute_decoder = msgspec.json.Decoder(MinuteRecord)
-_flow_decoder = msgspec.json.Decoder(Flow)
+_actions_decoder = decoder(ActionTotal)
+_minute_decoder = decoder(MinuteRecord)
+_flow_decoder = decoder(Flow)
 
 
 def read_kept(line: Line, keys: Keys, minute: int) -> Kept:

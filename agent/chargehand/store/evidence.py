@@ -12,8 +12,7 @@ from contextlib import suppress
 from itertools import islice
 from typing import NamedTuple
 
-import msgspec
-
+from chargehand.decoding import decode
 from chargehand.plan.life import PlanState
 from chargehand.plan.locks import Locks, read_member
 from chargehand.plan.run import PlanRecord
@@ -152,8 +151,8 @@ def gather(
     )
     if head is None:
         return None
-    definition = msgspec.json.decode(head, type=Definition)
-    awaits = msgspec.json.decode(rest, type=PlanRecord).awaits if rest and view.state == "waiting" else []
+    definition = decode(head, Definition)
+    awaits = decode(rest, PlanRecord).awaits if rest and view.state == "waiting" else []
     standing = list(islice(filter(stands, view.steps), LOOKED_AT))
     places, looked, whole = read_places(line, keys, plan, standing, far) if far else ({}, {}, frozenset[str]())
     census = take_census(line, keys, "")

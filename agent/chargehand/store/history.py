@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import msgspec
 from msgspec import Struct
 
+from chargehand.decoding import converter, decode
 from chargehand.plan.life import ENDED
 from chargehand.store.connection import Line
 from chargehand.store.keys import Keys
@@ -56,13 +56,13 @@ def read_history(line: Line, keys: Keys, plan: str) -> list[Moment] | None:
 
 
 def _kept(entry: bytes) -> Moment:
-    ms, what, *rest = msgspec.json.decode(entry, type=list[Any])
+    ms, what, *rest = decode(entry, list[Any])
     if what == "plan":
         return Moment(ms, what, rest[0])
     if what == "asked":
         return Moment(ms, what, rest[0], by=rest[1])
     if what == "failed":
-        error = msgspec.convert(rest[2], Failure)
+        error = converter(Failure)(rest[2])
         return Moment(ms, what, "", "", rest[0], rest[1], error.node, error.worker, error.started_ms, error)
     if what == "lost":
         return Moment(ms, what, step=rest[0], attempt=rest[1], worker=rest[2])
@@ -81,7 +81,7 @@ def _successes(line: Line, keys: Keys, plan: str) -> Iterator[Moment]:
             before, _, step = field.rpartition(b" ")
             what = _RESULTS.get(before)
             if what is not None:
-                done = msgspec.json.decode(value, type=Result)
+                done = decode(value, Result)
                 yield Moment(
                     done.ended_ms, what, "", "", int(step), done.attempt, done.node, done.worker, done.started_ms
                 )

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from chargehand.decoding import decoder
 from chargehand.plan.commit import Corpse, Purge
 from chargehand.plan.life import ENDED, PlanState
 from chargehand.plan.limits import Limit, Limits
@@ -25,12 +26,12 @@ BATCH = 400  # events read at once: about what one commit of 500 effects can tak
 _DUE = 200  # timers read at once
 PURGE = 100  # ended plans that go at once: with four keys each about as much as any commit
 
-_definition_decoder = msgspec.json.Decoder(Definition)
-_steps_decoder = msgspec.json.Decoder(list[Step])
-_member_decoder = msgspec.json.Decoder(Member)
-_record_decoder = msgspec.json.Decoder(StepRecord)
-_plan_record_decoder = msgspec.json.Decoder(PlanRecord)
-_repeat_decoder = msgspec.json.Decoder(Repeat)
+_definition_decoder = decoder(Definition)
+_steps_decoder = decoder(list[Step])
+_member_decoder = decoder(Member)
+_record_decoder = decoder(StepRecord)
+_plan_record_decoder = decoder(PlanRecord)
+_repeat_decoder = decoder(Repeat)
 
 
 class Head(NamedTuple):
@@ -66,7 +67,7 @@ class _Labels(msgspec.Struct):
     parent: tuple[str, int] | None = None
 
 
-_labels_decoder = msgspec.json.Decoder(_Labels)
+_labels_decoder = decoder(_Labels)
 
 
 class Ledger:
@@ -325,7 +326,7 @@ class _Boot(msgspec.Struct):
     boot: str = ""
 
 
-_boot_decoder = msgspec.json.Decoder(_Boot)
+_boot_decoder = decoder(_Boot)
 
 
 def _boot(member: bytes | None) -> str:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from chargehand.decoding import decoder
 from chargehand.plan.routing import Load
 from chargehand.store.connection import Line
 from chargehand.store.keys import Keys
@@ -16,8 +17,8 @@ __all__ = ["PUBLISH_EVERY", "Measured", "Published", "measure", "read_load"]
 
 PUBLISH_EVERY = 1.0  # seconds
 
-_member_decoder = msgspec.json.Decoder(Member)
-_load_decoder = msgspec.json.Decoder(Load)
+_member_decoder = decoder(Member)
+_load_decoder = decoder(Load)
 
 
 class Published(NamedTuple):

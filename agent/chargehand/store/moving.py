@@ -13,8 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-import msgspec
-
+from chargehand.decoding import decode
 from chargehand.store.connection import Line
 from chargehand.store.keys import Keys
 from chargehand.store.scripts import WITHDRAW
@@ -79,8 +78,8 @@ def leaving(line: Line, keys: Keys, plans: Sequence[str]) -> dict[str, set[str]]
     for plan, head in zip(waiting, heads, strict=True):
         if not head:
             continue
-        definition = msgspec.json.decode(head[0], type=Definition)
-        pinned = msgspec.json.decode(head[1], type=Meta).pinned
+        definition = decode(head[0], Definition)
+        pinned = decode(head[1], Meta).pinned
         if not (pinned or definition.after or definition.parent):
             found[plan] = {policy.queue for policy in definition.policies}
     return found
@@ -98,4 +97,4 @@ def _prepared(plan: str, content: list[bytes]) -> Prepared | None:
     if not content:
         return None
     definition, meta, *parts = content
-    return Prepared(plan, definition, meta, parts, msgspec.json.decode(definition, type=Definition).after)
+    return Prepared(plan, definition, meta, parts, decode(definition, Definition).after)

@@ -9,6 +9,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import Raw, Struct
 
+from chargehand.decoding import decode
 from chargehand.plan.asking import word
 from chargehand.plan.life import DONE, PlanState, StepState
 from chargehand.plan.run import StepRecord
@@ -143,7 +144,7 @@ def read_plan(line: Line, keys: Keys, plan: str, *, steps: bool = True, results:
     _date(line, keys, [view])
     all_steps = list(definition.steps)
     for part in range(definition.parts):
-        all_steps += msgspec.json.decode(line.call("LINDEX", keys.plan(plan), 2 + part), type=list[Step])
+        all_steps += decode(line.call("LINDEX", keys.plan(plan), 2 + part), list[Step])
     reader = _Steps(
         definition.policies, states or b"", records, outputs[0] if outputs else [], said, _owned(line, keys, plan)
     )
@@ -162,8 +163,8 @@ def _head_commands(keys: Keys, plan: str) -> list[Command]:
 
 
 def _head(plan: str, head: list[bytes], states: bytes, error: bytes | None) -> tuple[PlanView, Definition]:
-    definition = msgspec.json.decode(head[0], type=Definition)
-    meta = msgspec.json.decode(head[1], type=Meta)
+    definition = decode(head[0], Definition)
+    meta = decode(head[1], Meta)
     view = PlanView(
         plan=plan,
         label=definition.label,
@@ -172,7 +173,7 @@ def _head(plan: str, head: list[bytes], states: bytes, error: bytes | None) -> t
         counts={word: count for state, word in STEP_WORDS.items() if (count := states.count(state, 1))},
         by=meta.by,
         submitted_ms=meta.submitted_ms,
-        error=msgspec.json.decode(error, type=Failure) if error else None,
+        error=decode(error, Failure) if error else None,
         labels=definition.labels,
         start_at_ms=definition.start_at_ms,
         start_before_ms=definition.start_before_ms,
@@ -233,7 +234,7 @@ class _Steps:
             attempt=record.attempt,
             after=step.after,
             losses=record.losses,
-            error=msgspec.json.decode(record.error, type=Failure) if record.error else None,
+            error=decode(record.error, Failure) if record.error else None,
             result=ResultView(*msgspec.structs.astuple(result)) if result is not None else None,
             progress=self._progress.get(index),
             children=ChildCounts(more.total, more.ok, more.bad, more.generation) if more and more.total else None,
@@ -243,7 +244,7 @@ class _Steps:
 def _by_step(fields: list[bytes], kind: type[T]) -> dict[int, T]:
     """The fields of a hash that are named by a step's number."""
     pairs = zip(fields[::2], fields[1::2], strict=True)
-    return {int(name): msgspec.json.decode(value, type=kind) for name, value in pairs if name.isdigit()}
+    return {int(name): decode(value, kind) for name, value in pairs if name.isdigit()}
 
 
 def _owned(line: Line, keys: Keys, plan: str) -> set[int]:

@@ -13,6 +13,7 @@ from contextlib import suppress
 import msgspec
 from msgspec import Struct
 
+from chargehand.decoding import decoder
 from chargehand.store.connection import Full, Line
 from chargehand.store.keys import Keys
 from chargehand.wire import encode
@@ -48,7 +49,7 @@ class Profile(Struct, omit_defaults=True):
     format: int = 1
 
 
-_decoder = msgspec.json.Decoder(Profile)
+_decoder = decoder(Profile)
 
 
 class Pulse:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 from msgspec import Struct
 
+from chargehand.decoding import decoder
 from chargehand.plan.limits import Limit
 from chargehand.plan.run import StepRecord
 from chargehand.store.census import Census
@@ -69,10 +70,10 @@ class _Plan(Struct):
     steps: list[Step] = []
 
 
-_plan_decoder = msgspec.json.Decoder(_Plan)
-_result_decoder = msgspec.json.Decoder(Result)
-_record_decoder = msgspec.json.Decoder(StepRecord)
-_failure_decoder = msgspec.json.Decoder(Failure)
+_plan_decoder = decoder(_Plan)
+_result_decoder = decoder(Result)
+_record_decoder = decoder(StepRecord)
+_failure_decoder = decoder(Failure)
 
 
 def read_queues(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-import msgspec
 from msgspec import Raw, Struct
 
+from chargehand.decoding import decode
 from chargehand.plan.calendar import Recurrence, check
 from chargehand.plan.repeat import Repeat
 from chargehand.store.connection import Line
@@ -41,10 +41,10 @@ def read_recurring(line: Line, keys: Keys, name: str | None = None) -> list[Recu
 
 
 def _view(record: bytes) -> RecurringView:
-    repeat = msgspec.json.decode(record, type=Repeat)
+    repeat = decode(record, Repeat)
     return RecurringView(
         repeat.name,
-        msgspec.json.decode(repeat.definition, type=Definition).label,
+        decode(repeat.definition, Definition).label,
         repeat.recurrence,
         repeat.by,
         repeat.paused,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-import msgspec
 from msgspec import Struct
 
+from chargehand.decoding import decode
 from chargehand.plan.asking import word
 from chargehand.plan.life import PlanState
 from chargehand.plan.run import More, StepRecord
@@ -37,7 +37,7 @@ def read_children(
 ) -> ChildrenView:
     """`plans` are those in this state, the first `first` of them left out, at most `most`."""
     record, left = line.batch([("HGET", keys.records(plan), step), ("HGET", keys.outputs(plan), spawned_field(step))])
-    more = (msgspec.json.decode(record, type=StepRecord).more if record else None) or More()
+    more = (decode(record, StepRecord).more if record else None) or More()
     # A step that starts sub-plans leaves its note when all are submitted.
     spawned = read_spawned(left)
     end = max(more.end, spawned.end if spawned is not None else 0)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import Raw, Struct
 
+from chargehand.decoding import decoder
 from chargehand.plan.life import PlanState, StepState
 from chargehand.plan.run import StepRecord
 from chargehand.store.connection import Command, Line
@@ -40,8 +41,8 @@ _PARTICULARS = (
 )
 _LONGEST = 160  # characters of a cause
 
-_failure_decoder = msgspec.json.Decoder(Failure)
-_record_decoder = msgspec.json.Decoder(StepRecord)
+_failure_decoder = decoder(Failure)
+_record_decoder = decoder(StepRecord)
 
 
 class _Failed(NamedTuple):
@@ -62,8 +63,8 @@ class _Head(Struct):
     parts: int = 0
 
 
-_head_decoder = msgspec.json.Decoder(_Head)
-_part_decoder = msgspec.json.Decoder(list[list[Raw]])
+_head_decoder = decoder(_Head)
+_part_decoder = decoder(list[list[Raw]])
 
 
 def cause_of(error: Failure) -> str:

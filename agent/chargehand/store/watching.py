@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
+from chargehand.decoding import decode
 from chargehand.plan.life import DONE, ENDED, PlanState, StepState
 from chargehand.store.connection import Command
 from chargehand.store.keys import Keys
@@ -108,12 +109,12 @@ class Follower:
 def _said(fields: Sequence[bytes]) -> Iterator[Change]:
     """What cannot be read was written by a later version: it is passed over."""
     try:
-        said = msgspec.json.decode(fields[1], type=_Said)
+        said = decode(fields[1], _Said)
         if said.kind == "progress":
-            fraction, text = msgspec.json.decode(said.payload, type=tuple[float, str])
+            fraction, text = decode(said.payload, tuple[float, str])
             yield Change("progress", text, said.step, said.attempt, said.ms, fraction)
         else:
-            text = msgspec.json.decode(said.payload, type=str)
+            text = decode(said.payload, str)
             yield Change(said.kind, text, said.step, said.attempt, said.ms)
     except msgspec.MsgspecError:
         return

@@ -7,6 +7,7 @@ import time
 import msgspec
 from msgspec import Struct
 
+from chargehand.decoding import decode
 from chargehand.supervisor.memory import Memory
 
 __all__ = ["Drain", "kept_drain"]
@@ -29,6 +30,6 @@ def kept_drain(memory: Memory) -> Drain | None:
     """The drain that is in force. One that cannot be read is in force too: what somebody stopped stays stopped."""
     try:
         contents = memory.read_drain()
-        return msgspec.json.decode(contents, type=Drain) if contents else None
+        return decode(contents, Drain) if contents else None
     except (OSError, msgspec.MsgspecError) as error:
         return Drain("unknown", time.time(), f"its record cannot be read ({error}); chargehand undrain takes it back")

@@ -9,10 +9,9 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import msgspec
-
 from chargehand import link as links
 from chargehand.config.secrets import CREDENTIALS
+from chargehand.decoding import decode
 from chargehand.link import Link
 from chargehand.linux.cgroup import Delegation, Group
 from chargehand.linux.parent import become_subreaper
@@ -190,7 +189,7 @@ class Launcher:
         if spec.nice:
             self._allowed(spec, "nice", lambda: os.setpriority(os.PRIO_PROCESS, process.pid, spec.nice))
         if launched.link is not None:
-            parameters = {"settings": msgspec.json.decode(spec.settings)}
+            parameters = {"settings": decode(spec.settings)}
             launched.link.send({"method": "io.chargehand.Child.Settings", "oneway": True, "parameters": parameters})
         process.open_gate()
 

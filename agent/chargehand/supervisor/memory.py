@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from chargehand.decoding import decode
 from chargehand.linux.tree import birth, holders
 from chargehand.supervisor.events import Events
 
@@ -155,7 +156,7 @@ class Memory:
         found = {}
         for path in sorted(self._children.iterdir()):
             try:
-                remembered = msgspec.json.decode(path.read_bytes(), type=Remembered)
+                remembered = decode(path.read_bytes(), Remembered)
             except (msgspec.MsgspecError, OSError) as error:
                 # Its lock still says whether it lives; what is lost is whom to tell, and 8 s of silence tell that.
                 self._events.say("memory_unreadable", path=path, reason=error)
@@ -167,7 +168,7 @@ class Memory:
 
     def _read_notices(self) -> list[Notice]:
         try:
-            return msgspec.json.decode(self._notices_path.read_bytes(), type=list[Notice])
+            return decode(self._notices_path.read_bytes(), list[Notice])
         except FileNotFoundError:
             return []
         except (msgspec.MsgspecError, OSError) as error:

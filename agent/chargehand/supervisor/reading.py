@@ -15,6 +15,7 @@ import msgspec
 
 from chargehand.config.plain import from_builtins
 from chargehand.config.settings import Settings
+from chargehand.decoding import decode
 from chargehand.linux.spawn import Process, said, spawn
 from chargehand.program import own_argv
 
@@ -79,7 +80,7 @@ class Reading:
         status = self._process.wait()
         self._process.close()
         try:
-            answer: dict[str, Any] = msgspec.json.decode(self._data)
+            answer: dict[str, Any] = decode(self._data)
             if "problems" not in answer:
                 return from_builtins(answer["settings"])
         except (msgspec.MsgspecError, KeyError):

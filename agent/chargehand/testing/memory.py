@@ -13,6 +13,7 @@ from itertools import islice
 import msgspec
 from msgspec import Raw
 
+from chargehand.decoding import decode
 from chargehand.plan.books import PLAN_RECORD
 from chargehand.plan.commit import Commit
 from chargehand.plan.director import Director, named
@@ -70,9 +71,9 @@ class Memory:
         known = self._submitted.get(prepared.plan)
         if known is not None:
             return "KNOWN" if known == prepared.definition else "CONFLICT"
-        definition = msgspec.json.decode(prepared.definition, type=Definition)
+        definition = decode(prepared.definition, Definition)
         if prepared.parts:
-            steps = [step for part in prepared.parts for step in msgspec.json.decode(part, type=list[Step])]
+            steps = [step for part in prepared.parts for step in decode(part, list[Step])]
             definition = msgspec.structs.replace(definition, steps=steps, parts=0)
         self._submitted[prepared.plan] = prepared.definition
         self._accept(prepared.plan, definition)
@@ -112,7 +113,7 @@ class Memory:
             return
         plan, _, _ = read_key(report.key)
         for entry in report.entries:
-            step, _, _, kind, payload = msgspec.json.decode(entry)
+            step, _, _, kind, payload = decode(entry)
             if kind == "progress":
                 fraction, message = payload
                 self.progress.setdefault(plan, {}).setdefault(step, []).append((fraction, message))
@@ -136,8 +137,8 @@ class Memory:
         """The last error of a step; of the plan itself with `WHOLE_PLAN`."""
         record = self.records.get(plan, {}).get(step)
         if record is not None and step != WHOLE_PLAN:
-            record = msgspec.json.decode(record, type=StepRecord).error.encode()
-        return msgspec.json.decode(record, type=Failure) if record else None
+            record = decode(record, StepRecord).error.encode()
+        return decode(record, Failure) if record else None
 
     # -- what the orchestrator does ---------------------------------------------------------------
 
@@ -181,9 +182,9 @@ class Memory:
         run.extend(self.definitions[plan].steps)
         for step, record in self.records.get(plan, {}).items():
             if step == PLAN_RECORD:
-                run.rest = msgspec.json.decode(record, type=PlanRecord)
+                run.rest = decode(record, PlanRecord)
             elif step != WHOLE_PLAN:
-                run.records[step] = msgspec.json.decode(record, type=StepRecord)
+                run.records[step] = decode(record, StepRecord)
         return run
 
     def _apply(self, commit: Commit) -> None:
@@ -207,7 +208,7 @@ class Memory:
         self._ready.extendleft(reversed(_entries(commit.returned)))
         self._ready.extend(_entries(commit.alone))
         for launch in commit.launched:
-            self._accept(launch.plan, msgspec.json.decode(launch.definition, type=Definition))
+            self._accept(launch.plan, decode(launch.definition, Definition))
         for event in commit.told:
             self.put(decode_event(event))
 

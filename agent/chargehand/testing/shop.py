@@ -8,11 +8,10 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import msgspec
-
 from chargehand.actions import Action
 from chargehand.commands import CommandAction
 from chargehand.context import StepContext
+from chargehand.decoding import decode
 from chargehand.plan.life import ENDED, PlanState, StepState
 from chargehand.signature import Signature
 from chargehand.store.children import ChildEnd
@@ -66,7 +65,7 @@ class Bench:
     def _end(self, plan: str, state: PlanState) -> ChildEnd:
         last = self._memory.definitions[plan].total - 1
         (found,) = self._memory.fetch(plan, [last])
-        result = msgspec.json.decode(found, type=Result) if found is not None else None
+        result = decode(found, Result) if found is not None else None
         badly = state in ENDED and state is not PlanState.SUCCEEDED
         return ChildEnd(plan, state, result, first_failure(self._memory, plan) if badly else None)
 

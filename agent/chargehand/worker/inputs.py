@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
 from msgspec import Raw
 
 from chargehand.actions import BadInput
+from chargehand.decoding import decode, decoder
 from chargehand.wire import Result
 
 __all__ = ["output_of", "resolve"]
 
 
-_inputs_decoder = msgspec.json.Decoder(dict[str, Any])
+_inputs_decoder = decoder(dict[str, Any])
 
 
 def resolve(given: Raw, fetch: Callable[[list[int]], list[bytes | None]]) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def resolve(given: Raw, fetch: Callable[[list[int]], list[bytes | None]]) -> dic
 
 def output_of(result: bytes | None) -> Any:
     """What a result holds; None where there is none."""
-    return msgspec.json.decode(msgspec.json.decode(result, type=Result).output) if result is not None else None
+    return decode(decode(result, Result).output) if result is not None else None
 
 
 def _walk(value: Any, at: Callable[[list[int], list[Any]], Any]) -> Any:

@@ -7,7 +7,6 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
 from msgspec import Raw
 from msgspec.structs import replace
 
@@ -24,6 +23,7 @@ from chargehand.context import (
     Suspend,
     running_as,
 )
+from chargehand.decoding import decode
 from chargehand.linux.boot import boot_id
 from chargehand.store.work import Finish
 from chargehand.wire import (
@@ -255,7 +255,7 @@ class _Attempt:
         extra = self._extra
         assert extra.event is not None
         if extra.children is None:
-            return Event(extra.event[0], msgspec.json.decode(extra.event[1]))
+            return Event(extra.event[0], decode(extra.event[1]))
         self._services.spawned = spawned = self._services.read_spawned(self._shop.fetch)
         total, succeeded, failed = extra.children
         skipped = spawned.skipped if spawned is not None else 0  # they had succeeded before this try of the step

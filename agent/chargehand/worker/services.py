@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from chargehand.context import SubPlan
+from chargehand.decoding import decode
 from chargehand.plan.asking import word
 from chargehand.plan.life import PlanState
 from chargehand.store.children import Spawned, read_spawned
@@ -76,7 +75,7 @@ class AttemptServices:
                 number,
                 plan,
                 word(state),
-                msgspec.json.decode(end.result.output) if end.result is not None else None,
+                decode(end.result.output) if end.result is not None else None,
                 f"{end.error.kind}: {end.error.message}" if end.error is not None else "",
             )
             for (number, plan, state), end in zip(wanted, ends, strict=True)

@@ -16,13 +16,14 @@ from msgspec.structs import replace
 
 from chargehand.actions import Action
 from chargehand.context import Cancelled, Misused, Spawn, StepContext
+from chargehand.decoding import decode
 from chargehand.kinds import Item
 from chargehand.plan.life import PlanState
 from chargehand.store import submission
 from chargehand.store.children import Spawned
 from chargehand.store.submission import Prepared
 from chargehand.subplans import child_definition
-from chargehand.wire import Definition, child_id, decode
+from chargehand.wire import Definition, child_id
 from chargehand.worker.ending import Ended, Ending
 from chargehand.worker.errands import Errands
 
