@@ -93,7 +93,7 @@ def command_page() -> Page:
             page.item(f"**{term}**", meaning)
     page.section("Environment")
     page.item("**CHARGEHAND_CONFIG**", "The configuration file, as --config names it.")
-    page.item("**CHARGEHAND_COMPLETION_TIMEOUT**", "How long the Tab key waits for Redis, like 2s. Default: 500ms.")
+    page.item("**CHARGEHAND_COMPLETION_TIMEOUT**", "How long the Tab key waits for an answer, like 2s. Default: 500ms.")
     return page
 
 

@@ -555,6 +555,7 @@ def complete(config: Path, *words: str) -> list[str]:
         env={
             **os.environ,
             "_CHARGEHAND_COMPLETE": "bash_complete",
+            "CHARGEHAND_COMPLETION_TIMEOUT": "60s",
             "COMP_WORDS": " ".join(["chargehand", *words]),
             "COMP_CWORD": str(len(words)),
             "CHARGEHAND_CONFIG": str(config),

@@ -193,6 +193,7 @@ def test_completion_offers_queues(place: Path) -> None:
         env={
             "CHARGEHAND_CONFIG": str(place / "node-w.toml"),
             "_CHARGEHAND_COMPLETE": "bash_complete",
+            "CHARGEHAND_COMPLETION_TIMEOUT": "60s",
             "COMP_WORDS": "chargehand queue show def",
             "COMP_CWORD": "3",
         }

@@ -123,10 +123,11 @@ def node_status(answer: dict[str, Any]) -> NodeStatus:
 
 def complete_children(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001
     """For the shell: children and worker groups that begin like this. Nobody can be told why there are none."""
+    from chargehand.cli.completion import patience
     from chargehand.config.problems import ConfigError
 
     try:
-        children = node_status(ask("Status", timeout=0.5)).children
+        children = node_status(ask("Status", timeout=patience())).children
     except (ControlError, ConfigError, OSError):
         return []
     names = {name for child in children for name in (child.name, child.group) if name}

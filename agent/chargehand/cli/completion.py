@@ -24,7 +24,18 @@ if TYPE_CHECKING:
     from chargehand.store.keys import Keys
     from chargehand.store.membership import Member
 
-__all__ = ["actions", "executors", "labels", "nodes", "plans", "plans_for", "queues", "recurring", "steps_for"]
+__all__ = [
+    "actions",
+    "executors",
+    "labels",
+    "nodes",
+    "patience",
+    "plans",
+    "plans_for",
+    "queues",
+    "recurring",
+    "steps_for",
+]
 
 _PATIENCE = 0.5  # seconds
 _OFFERED = 50  # plans and steps: more cannot be read
@@ -146,7 +157,7 @@ def _ask_all(settings: Settings, question: _Question, found: dict[str, str]) -> 
 
     import time
 
-    until = time.monotonic() + _patience()
+    until = time.monotonic() + patience()
     threads = [Thread(target=ask, args=(own,), daemon=True) for own in executors_of(settings).values()]
     for thread in threads:
         thread.start()
@@ -154,7 +165,8 @@ def _ask_all(settings: Settings, question: _Question, found: dict[str, str]) -> 
         thread.join(max(0.0, until - time.monotonic()))
 
 
-def _patience() -> float:
+def patience() -> float:
+    """How long the Tab key waits for an answer, in seconds."""
     from chargehand.config.quantities import parse_duration
 
     with suppress(ValueError):
