@@ -103,7 +103,7 @@ def test_two_sound_nodes_and_what_is_planted_there(place: Path, server: Server, 
     assert '["from another world"]' in found["data-readable"]
     texts = [finding.text for finding in found.wrong["queues-stranded"]]
     assert texts == [
-        "1 step waits for node node-z, which no worker of serves",
+        "1 step waits for node node-z, where no worker takes steps",
         '1 step stands in queue "nowhere", which no worker serves',
     ]
     assert f"plans: {lost}" in found.wrong["queues-stranded"][1].evidence

@@ -228,7 +228,7 @@ def stranded(facts: Facts) -> Iterator[Found]:
         plans = checkup.wanted.get(queue, [])
         evidence = [f"plans: {', '.join(plans)}"] if plans else []
         if queue.startswith("@"):
-            text = f"{_count(depth, 'step waits', 'steps wait')} for node {queue[1:]}, which no worker of serves"
+            text = f"{_count(depth, 'step waits', 'steps wait')} for node {queue[1:]}, where no worker takes steps"
             yield error(text, evidence, f"start the agent on {queue[1:]}, or end the plan: chargehand plan cancel PLAN")
             continue
         serves = sorted({one for worker in facts.workers for one in worker.member.queues if not one.startswith("@")})
