@@ -193,7 +193,7 @@ class Model:
             if step.state in "ry" and step.due <= self.now:
                 step.state = "w" if step.state == "r" else "v"
                 step.attempt += 1
-            elif step.state == "z" and 0 < step.wakes <= self.now:
+            elif step.state == "z" and 0 < step.wakes <= self.now and plan.state not in "cv":
                 step.wake("wake")
 
     # -- what happens -----------------------------------------------------------------------------
@@ -233,13 +233,14 @@ class Model:
                 plan.state = "R"
             case Sent() if step is not None and event.name not in SYSTEM_EVENTS:
                 if step.state == "z":
-                    step.wake(event.name)
+                    if plan.state not in "cv":
+                        step.wake(event.name)
                 elif step.state in "wqr" and not event.optional and len(step.events) < 100:
                     step.events.append(event.name)
             case Ended() if step is not None:
                 if event.other in _children(event.plan, event.step, step.generation, event.other):
                     step.ends += 1
-                    self._children_ended(step)
+                    self._children_ended(plan, step)
             case Finished() if step is not None and step.attempt == event.attempt and step.state in "qv":
                 self._finish(plan, step, event)
 
@@ -261,12 +262,15 @@ class Model:
             self._cancel_suspended(step, told=told)
         elif step.events:
             step.wake(step.events.pop(0))
-        elif not self._children_ended(step) and how.wake_ms:
+        elif not self._children_ended(plan, step) and how.wake_ms:
             step.wakes = self.now + how.wake_ms
 
-    def _children_ended(self, step: Step) -> bool:
+    def _children_ended(self, plan: Plan, step: Step) -> bool:
         if step.state != "z" or not step.children or step.ends < step.children:
             return False
+        if plan.state in "cv":
+            self._cancel_suspended(step, told=False)
+            return True
         step.wake("children")
         step.generation, step.children, step.ends = step.generation + 1, 0, 0
         return True
@@ -319,6 +323,8 @@ class Model:
                 self._cancel_suspended(step, told=False)
 
     def _cancel_suspended(self, step: Step, *, told: bool) -> None:
+        if step.ends < step.children and not told:
+            return  # until they have ended
         if step.policy.cancels and not told:
             step.wake("cancel")
         else:

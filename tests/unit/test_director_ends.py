@@ -17,6 +17,7 @@ from chargehand.wire import (
     Lock,
     Policy,
     Reverted,
+    Sent,
     child_id,
 )
 from support.examples import entry, event, parent, plan
@@ -193,10 +194,48 @@ def test_cancel_is_told_to_the_sub_plans(world: World) -> None:
     key = parent(world, children=CASCADE + 1)
     world.suspend(key, children=CASCADE + 1)
     world.ask(Cancelled("p"))
-    assert world.plan("p") is PlanState.CANCELLED
-    world.wait(CHECK_AGAIN)
     states = {world.plan(child_id("p", 0, number)) for number in range(CASCADE + 1)}
     assert states == {PlanState.CANCELLED}
+    assert world.plan("p") is PlanState.CANCELLED
+
+
+def test_a_plan_that_is_cancelled_waits_for_its_sub_plans(world: World) -> None:
+    """Nothing wakes the step meanwhile; less patience reaches them; its `cancel` is called when they have ended."""
+    key = parent(world, children=2, policy=Policy("work", cancels=True))
+    world.suspend(key, children=2, wake_ms=1_000)
+    first, second = world.hold()
+    world.ask(Cancelled("p", 60_000), Sent("p", 0, "go"))
+    world.wait(2_000)
+    assert world.steps("p") == "z"
+    world.fail(first, kind="cancelled")
+    world.succeed(second)
+    assert world.plan(child_id("p", 0, 1)) is PlanState.CANCELLED
+    (key,) = world.hold()
+    assert event(world, key) == "cancel"
+    world.succeed(key)
+    assert world.steps("p") == "c"
+    assert world.plan("p") is PlanState.CANCELLED
+    assert world.is_clean()
+
+
+def test_a_plan_that_is_reverted_waits_for_its_sub_plans(world: World) -> None:
+    world.suspend(parent(world, children=1), children=1)
+    (key,) = world.hold()
+    world.ask(Reverted("p"))
+    assert world.plan("p") is PlanState.REVERTING
+    world.fail(key, kind="cancelled")
+    assert world.plan("p") is PlanState.REVERTED
+
+
+def test_less_patience_reaches_the_sub_plans(world: World) -> None:
+    world.suspend(parent(world, children=1), children=1)
+    (key,) = world.hold()
+    world.ask(Cancelled("p", 60_000))
+    world.ask(Cancelled("p", 500))
+    assert world.plan("p") is PlanState.CANCELLING
+    assert world.stopped[child_id("p", 0, 0)] == 500
+    world.fail(key, kind="cancelled")
+    assert world.plan("p") is PlanState.CANCELLED
 
 
 def test_cancel_while_sub_plans_are_submitted(world: World) -> None:

@@ -8,7 +8,7 @@ from msgspec import Raw
 from chargehand.plan.books import Books
 from chargehand.plan.commit import Corpse
 from chargehand.plan.ending import Ending, told_to_cancel
-from chargehand.plan.life import PlanEvent, PlanState, StepEvent, StepState
+from chargehand.plan.life import ENDING, PlanEvent, PlanState, StepEvent, StepState
 from chargehand.plan.retry import backoff_ms
 from chargehand.plan.run import More, PlanRun, StepRecord
 from chargehand.plan.timers import retry_timer, wake_timer
@@ -32,7 +32,6 @@ MAX_LOSSES = 3  # a step lost so often is given up
 
 _REVERTED = int(StepState.REVERTED)
 _CANCELLING = int(PlanState.CANCELLING)
-_ENDING = frozenset({PlanState.CANCELLING, PlanState.REVERTING})
 
 
 class Attempts:
@@ -67,7 +66,7 @@ class Attempts:
         self._books.count_attempt(run, event.step, "left" if event.failure.kind == "cancelled" else "failed")
         self._books.history(run, "failed", event.step, event.attempt, event.failure)
         undoing = run.state[event.step + 1] == StepState.UNDOING
-        if run.plan_state in _ENDING and not undoing:
+        if run.plan_state in ENDING and not undoing:
             cancelled = event.failure.kind == "cancelled"
             self._give_up(run, event.step, StepEvent.CANCELLED if cancelled else StepEvent.FAILED, kept, "")
             if event.children:
@@ -96,13 +95,13 @@ class Attempts:
         run.note(step, msgspec.structs.replace(record, more=more))
         self._books.count_attempt(run, step, "left")
         self._books.history(run, "suspended", step, record.attempt)
-        if run.plan_state in _ENDING:
+        if run.plan_state in ENDING:
             self._ending.cancel_suspended(run, step, told=told)
         elif more.events:
             name, data = more.events[0]
             more.events = more.events[1:]
             self._books.wake(run, step, name, data)
-        elif more.total and more.ok + more.bad >= more.total:
+        elif more.total and not more.left:
             self._wake_parent(run, step, more)
         elif how.wake_ms:
             self._books.commit.timers[wake_timer(run.id, step, record.attempt)] = self._books.now + how.wake_ms
@@ -127,7 +126,11 @@ class Attempts:
         more = msgspec.structs.replace(more, ok=more.ok + well, bad=more.bad + (not well))
         run.note(event.step, msgspec.structs.replace(record, more=more))
         self._books.commit.count()
-        if more.total and more.ok + more.bad >= more.total and run.state[event.step + 1] == StepState.SUSPENDED:
+        if not more.total or more.left or run.state[event.step + 1] != StepState.SUSPENDED:
+            return
+        if run.plan_state in ENDING:
+            self._ending.left_alone(run, event.step)
+        else:
             self._wake_parent(run, event.step, more)
 
     def reap(self, corpse: Corpse) -> None:
@@ -146,7 +149,7 @@ class Attempts:
         policy = self._books.policy(run, step)
         undoing = run.state[step + 1] == StepState.UNDOING
         message, rescue = None, policy.rescue
-        if run.plan_state in _ENDING and not undoing:
+        if run.plan_state in ENDING and not undoing:
             message, rescue = f"its worker {corpse.incarnation} died while the plan was being ended", ""
         elif policy.reboots and not undoing:
             pass  # its worker dies with its node: that is what it is for

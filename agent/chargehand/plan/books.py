@@ -12,7 +12,7 @@ from msgspec import Raw
 
 from chargehand.decoding import decode
 from chargehand.plan.commit import Commit, Launch
-from chargehand.plan.life import ENDED, PLAN_LIFE, PlanEvent, PlanState, StepEvent, StepState
+from chargehand.plan.life import ENDED, ENDING, PLAN_LIFE, PlanEvent, PlanState, StepEvent, StepState
 from chargehand.plan.limits import Limits
 from chargehand.plan.locks import Locks
 from chargehand.plan.run import More, PlanRun, StepRecord
@@ -263,7 +263,9 @@ class Books:
         self.commit.ran.append((policy.action, queue, how))
 
     def wake(self, run: PlanRun, step: int, name: str, data: Raw) -> None:
-        """A suspended step goes on: the same action, the next attempt, and why."""
+        """A suspended step goes on: the same action, the next attempt, and why. Of an ending plan only to cancel."""
+        if run.plan_state in ENDING and name != "cancel":
+            return
         if not self.move_step(run, step, StepEvent.WOKEN):
             return
         record = run.kept(step)

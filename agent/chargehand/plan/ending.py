@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Raw
 
 from chargehand.plan.books import LEFT_OVER, Books
-from chargehand.plan.life import PlanEvent, PlanState, StepEvent, StepState
+from chargehand.plan.life import ENDING, PlanEvent, PlanState, StepEvent, StepState
 from chargehand.plan.run import PlanRun, StepRecord
 from chargehand.plan.timers import check_timer, more_timer
 from chargehand.plan.undo import Undo
@@ -25,8 +25,6 @@ __all__ = ["UNDO_WINDOW", "Ending", "told_to_cancel"]
 CASCADE = 200  # sub-plans that one event cancels
 CHECK_AGAIN = 5_000  # ms: how often a plan that is being ended is looked at
 UNDO_WINDOW = 2_000  # reverts of one plan that stand at once
-
-_ENDING = frozenset({PlanState.CANCELLING, PlanState.REVERTING})
 
 
 class Ending:
@@ -43,6 +41,8 @@ class Ending:
             run.record.grace_ms = event.grace_ms
             if run.record.marked:
                 self._books.commit.stopped[run.id] = event.grace_ms
+            for step in run.in_state(StepState.SUSPENDED):
+                self.cancel_children(run, step, event.grace_ms)
             self._books.keep(run)
             self._books.history(run, "asked", "cancel", event.by)
         elif self._books.ask_plan(run, PlanEvent.CANCELLED, "cancel", event.by):
@@ -79,8 +79,19 @@ class Ending:
         self._books.keep(run)
 
     def cancel_suspended(self, run: PlanRun, step: int, *, told: bool = False) -> None:
+        """Its sub-plans end first. `told`: it knows already, and waits for nobody."""
         self.cancel_children(run, step, run.record.grace_ms)
-        if self._books.policy(run, step).cancels and not told:
+        if told:
+            self._books.move_step(run, step, StepEvent.CANCELLED)
+        else:
+            self.left_alone(run, step)
+
+    def left_alone(self, run: PlanRun, step: int) -> None:
+        """A suspended step of a plan that is being ended: over when its sub-plans are, and when it has been told."""
+        more = run.kept(step).more
+        if more is not None and more.left:
+            return
+        if self._books.policy(run, step).cancels:
             self._books.wake(run, step, "cancel", Raw(b"null"))
             self._books.commit.timers[check_timer(run.id)] = self._books.now + CHECK_AGAIN
         else:
@@ -104,7 +115,7 @@ class Ending:
 
     def check(self, run: PlanRun, owned: Set[int] | None) -> None:
         """Of a plan that is being ended, give up what no worker owns: its entries are dropped when they are taken."""
-        if run.plan_state not in _ENDING or run.id in self._books.undos:
+        if run.plan_state not in ENDING or run.id in self._books.undos:
             return
         if owned is not None:
             for step in run.in_state(StepState.STANDING):

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from enum import Enum, IntEnum, auto
 from typing import TypeVar
 
-__all__ = ["DONE", "ENDED", "PLAN_LIFE", "STEP_LIFE", "PlanEvent", "PlanState", "StepEvent", "StepState"]
+__all__ = ["DONE", "ENDED", "ENDING", "PLAN_LIFE", "STEP_LIFE", "PlanEvent", "PlanState", "StepEvent", "StepState"]
 
 S = TypeVar("S", bound=IntEnum)
 E = TypeVar("E", bound=Enum)
@@ -174,6 +174,9 @@ PLAN_LIFE = _table(
         },
     },
 )
+
+#: A plan in one of these is being ended before its time: nothing new of it starts.
+ENDING = frozenset({_P.CANCELLING, _P.REVERTING})
 
 #: End states: a plan in one of these never changes again.
 ENDED = frozenset({_P.SUCCEEDED, _P.FAILED, _P.CANCELLED, _P.REVERTED, _P.HALTED, _P.REJECTED})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from chargehand.plan.books import Books
-from chargehand.plan.life import PlanEvent, PlanState, StepEvent, StepState
+from chargehand.plan.life import ENDING, PlanEvent, PlanState, StepEvent, StepState
 from chargehand.plan.run import More, PlanRun, StepRecord
 from chargehand.wire import SYSTEM_EVENTS, Resumed, Retried, Sent, Skipped
 
@@ -71,7 +71,7 @@ class Requests:
         if run is None or not 0 <= event.step < run.total or event.name in SYSTEM_EVENTS:
             return
         state = run.state[event.step + 1]
-        if state == StepState.SUSPENDED:
+        if state == StepState.SUSPENDED and run.plan_state not in ENDING:
             self._books.history(run, "event", event.step, event.name, event.by)
             self._books.wake(run, event.step, event.name, event.data)
         elif state in {StepState.WAITING, StepState.STANDING, StepState.RETRYING} and not event.optional:

@@ -47,6 +47,11 @@ class More(Struct, array_like=True, omit_defaults=True):
     bad: int = 0
     boot: str = ""  # it reboots its node: the boot id under which it was lost
 
+    @property
+    def left(self) -> int:
+        """Sub-plans of this generation that have not ended."""
+        return max(0, self.total - self.ok - self.bad)
+
 
 class StepRecord(Struct, array_like=True, omit_defaults=True):
     """The sparse rest of a step: only steps that were tried more than once, or suspended, have one."""

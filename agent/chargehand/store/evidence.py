@@ -21,7 +21,7 @@ from chargehand.store.census import Census, take_census
 from chargehand.store.connection import Full, Line, Refused
 from chargehand.store.keys import Keys
 from chargehand.store.load import read_load
-from chargehand.store.plans import PlanView, StepView, read_heads
+from chargehand.store.plans import PlanView, read_heads
 from chargehand.store.positions import (
     FAR,
     LOOKED_AT,
@@ -180,7 +180,7 @@ def gather(
         due=read_due(line, keys, plan, view.steps),
         said=read_said(line, keys, plan) if far and standing else {},
         grace_ms=int(grace) if grace is not None else None,
-        children=_children(line, keys, plan, view.steps) if far else {},
+        children=_children(line, keys, view) if far else {},
         parent=_others(line, keys, [view.parent[0]])[0] if view.parent else None,
         actions=read_actions(line, keys, standing, census) if far else {},
         units=units,
@@ -301,11 +301,12 @@ def _limits(line: Line, keys: Keys, plan: str, definition: Definition) -> list[L
     ]
 
 
-def _children(line: Line, keys: Keys, plan: str, steps: Sequence[StepView]) -> dict[int, list[Other]]:
-    waiting = [step for step in steps if step.state == "suspended" and step.children is not None]
+def _children(line: Line, keys: Keys, plan: PlanView) -> dict[int, list[Other]]:
+    state = "cancelling" if plan.state in {"cancelling", "reverting"} else "running"
+    waiting = [step for step in plan.steps if step.state == "suspended" and step.children is not None]
     found: dict[int, list[Other]] = {}
     for step in waiting[:NAMED]:
         if step.children is not None and step.children.total <= _FEW_CHILDREN:
-            views = read_children(line, keys, plan, step.index, state="running", first=0, most=NAMED).plans
+            views = read_children(line, keys, plan.plan, step.index, state=state, first=0, most=NAMED).plans
             found[step.index] = [Other(view.plan, view.state, view.label, view.since_ms) for view in views]
     return found
