@@ -23,7 +23,7 @@ from types import TracebackType
 from typing import Any, Literal, ParamSpec, TypeVar
 
 from chargehand.actions import Action
-from chargehand.client import LOOK_EVERY, Client, time_left
+from chargehand.client import Client, time_left
 from chargehand.config.settings import Settings
 from chargehand.plan.life import PlanState
 from chargehand.planner import Plan
@@ -98,7 +98,7 @@ class AsyncClient:
                 except Unavailable:
                     if time.monotonic() > until:
                         raise
-                await _heard(bell, min(LOOK_EVERY, time_left(plan, until)))
+                await _heard(bell, min(self._client.patience(plan), time_left(plan, until)))
 
     async def watch(
         self,

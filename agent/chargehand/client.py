@@ -54,11 +54,11 @@ from chargehand.store.watching import LOOK, SAID, Change, Follower
 from chargehand.why import Answer
 from chargehand.wire import Definition
 
-__all__ = ["LOOK_EVERY", "Client", "NotPossible", "SubmitRefused", "WaitTimeout", "plan_id", "time_left"]
+__all__ = ["Client", "NotPossible", "SubmitRefused", "WaitTimeout", "plan_id", "time_left"]
 
 T = TypeVar("T")
 
-LOOK_EVERY = 5.0  # seconds: one who waits looks at the plan's state so often, whatever is heard
+_LOOK_EVERY = 5.0  # seconds: one who waits looks at the plan's state so often, whatever is heard
 
 _BEGINNINGS = 11  # plans that are told of when several begin as somebody wrote
 _ENDED_WORDS = frozenset(reading.PLAN_WORDS[state] for state in ENDED)
@@ -169,7 +169,8 @@ class Client(Requests):
     def wait(self, plan: str, timeout: float | None = None) -> PlanState:
         """Return the state in which the plan ended or paused. Raises `WaitTimeout`; goes on through outages.
 
-        A plan that this client has asked to be resumed is not paused any more: what comes of that is waited for.
+        Paused is what it still is when all is decided that anybody had asked for by then: whoever waits for a plan that
+        was just resumed, here or elsewhere, does not hear of the pause before.
         """
         until = math.inf if timeout is None else time.monotonic() + timeout
         while True:
@@ -186,7 +187,7 @@ class Client(Requests):
                 state = self.look(plan)
                 if state is not None:
                     return state
-                _hear(ears, min(LOOK_EVERY, time_left(plan, until)), state_only=True)
+                _hear(ears, min(self.patience(plan), time_left(plan, until)), state_only=True)
 
     def decided(self, plan: str, timeout: float) -> bool:
         """Wait until the orchestrator has decided on what this client asked of a plan. False: it has not, in that time.
@@ -206,13 +207,23 @@ class Client(Requests):
 
     def look(self, plan: str) -> PlanState | None:
         """The state in which a plan has ended or is paused; None: it goes on. Submits again what Redis has lost."""
+        awaited = plan in self._asked
         undecided = self._undecided(plan)  # before the state is read: what was decided shows in it
         state = self._ask(lambda line: submission.plan_state(line, self._keys, plan))
-        if undecided and state is PlanState.PAUSED:
-            return None
+        if state is PlanState.PAUSED:
+            if undecided:
+                return None
+            latest = None if awaited else self._ask(lambda line: submission.latest(line, self._keys))
+            if latest is not None:  # somebody may have asked for something
+                self._decide_first(plan, latest)
+                return self.look(plan)
         if state is None and not self._ask(lambda line: submission.exists(line, self._keys, plan)):
             self._again(plan)
         return state if state in ENDED or state is PlanState.PAUSED else None
+
+    def patience(self, plan: str) -> float:
+        """Seconds until one who waits looks at a plan again, when nothing is heard of it."""
+        return _DECIDING if plan in self._asked else _LOOK_EVERY
 
     def _again(self, plan: str) -> bool:
         """Submit a plan of ours once more, under the same id. False: it is not ours."""

@@ -50,7 +50,7 @@ class Requests:
 
     _keys: Keys
     _by: str
-    _asked: dict[str, str]  # plan -> where in the inbox what we asked of it last stands
+    _asked: dict[str, str]  # plan -> up to where in the inbox all is to be decided before it counts as paused
 
     def _ask(self, question: Callable[[Line], T]) -> T:
         """Ask; once more on a new connection when the one we had has ended since."""
@@ -124,7 +124,11 @@ class Requests:
             refused = step_refuses(request, state)
             if refused:
                 raise NotPossible(f"step {step} of plan {plan} is {refused}")
-        self._asked[plan] = self._put(*events)
+        self._decide_first(plan, self._put(*events))
+
+    def _decide_first(self, plan: str, position: str) -> None:
+        """It does not count as paused before the inbox is decided on up to there."""
+        self._asked[plan] = position
         while len(self._asked) > _REMEMBER:
             del self._asked[next(iter(self._asked))]
 
@@ -134,7 +138,7 @@ class Requests:
         return submission.ask(self._connected(), self._keys, *events)[-1]
 
     def _undecided(self, plan: str) -> bool:
-        """True while the orchestrator has not decided on what we asked of a plan."""
+        """True while the orchestrator has not decided on what was asked of a plan."""
         position = self._asked.get(plan)
         if position is None:
             return False

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from chargehand.client import Client, WaitTimeout
+from chargehand.config.load import load
 from chargehand.plan.life import PlanState
 from chargehand.store.connection import Line
 from chargehand.store.keys import Keys
@@ -15,7 +16,8 @@ from support.counting import Log, nothing_held
 from support.faults import lines_of
 from support.orchestrators import Orchestrators
 from support.plans import is_in, view_of
-from support.programs import until
+from support.programs import until, write_config
+from support.server import Server
 
 KEYS = Keys("default")
 EXTRA = """
@@ -319,10 +321,11 @@ def test_retry_of_a_step(orchestrators: Orchestrators, client: Client, log: Log,
     nothing_held(line, KEYS)
 
 
-def test_who_resumes_and_waits_hears_what_comes_of_it(
-    orchestrators: Orchestrators, client: Client, place: Path
+def test_who_waits_after_a_resume_hears_what_comes_of_it(
+    orchestrators: Orchestrators, client: Client, place: Path, server: Server
 ) -> None:
-    """Not that the plan is paused, as it is until an orchestrator hears of it."""
+    """Not that the plan is paused, as it is until an orchestrator hears of it; whoever has asked for it."""
+    other = Client(load(write_config(place, server.url, node="other")).settings)
     plan = client.plan("one")
     plan.add("fails_until", path=str(place / "flag"))
     name = client.submit(plan)
@@ -334,10 +337,13 @@ def test_who_resumes_and_waits_hears_what_comes_of_it(
         (place / "flag").touch()
         client.resume(name)
         assert not client.decided(name, 0.2)
-        with pytest.raises(WaitTimeout):
-            client.wait(name, 0.5)
+        for one in (client, other):
+            with pytest.raises(WaitTimeout):
+                one.wait(name, 0.5)
+    assert other.wait(name, 30) is PlanState.SUCCEEDED
     assert client.wait(name, 30) is PlanState.SUCCEEDED
     assert client.decided(name, 0.0)
+    other.close()
 
 
 def test_retry_of_a_step_while_others_run(

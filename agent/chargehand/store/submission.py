@@ -27,6 +27,7 @@ __all__ = [
     "Standing",
     "ask",
     "exists",
+    "latest",
     "now_ms",
     "plan_state",
     "prepare",
@@ -113,6 +114,12 @@ def undecided(line: Line, keys: Keys, position: str) -> bool:
         [("HGET", keys.head, "position"), ("XREVRANGE", keys.inbox, position, position, "COUNT", 1)]
     )
     return bool(there) and _order((covered or b"0-0").decode()) < _order(position)
+
+
+def latest(line: Line, keys: Keys) -> str | None:
+    """The position of the newest event in the inbox; None: there is none that is not decided on."""
+    found = line.call("XREVRANGE", keys.inbox, "+", "-", "COUNT", 1)
+    return found[0][0].decode() if found else None
 
 
 def _order(position: str) -> tuple[int, int]:
