@@ -19,6 +19,7 @@ import pytest
 from chargehand.client import Client
 from chargehand.plan.life import PlanState
 from support.commands import COMMAND, Done, chargehand
+from support.faults import lines_of
 from support.nodes import Node, StartNode
 from support.plans import submit, view_of
 from support.programs import until, write_config
@@ -187,6 +188,48 @@ def test_reload(start_node: StartNode) -> None:
     before = node.child("worker")["pid"]
     assert run(node, "reload", "--workers").stdout == "reloaded: worker is being replaced\n"
     until("it is replaced", lambda: [one["pid"] for one in workers(node)] != [before] and len(workers(node)) == 1)
+
+
+def test_reload_and_restart_that_are_waited_for(start_node: StartNode, client: Client, place: Path) -> None:
+    """Until the old worker has finished its step and ended; a new child that crashes is told, and the wait is over."""
+    node = start_node("node-a")
+    node.until_whole()
+    before = node.child("worker")["pid"]
+    submit(client, "held", path=str(place / "lines"), text="held", gate=str(place / "gate"))
+    until("it runs", lambda: lines_of(place / "lines"))
+    with running(node, "reload", "--workers", "--wait") as command:
+        command.until("reloaded: worker is being replaced\nnot in place yet: worker\n")
+        until("there are two", lambda: len(workers(node)) == 2)
+        assert not command.speaks(0), "the old one still runs its step"
+        (place / "gate").touch()
+        command.until("all is in place\n")
+        assert command.ended() == (0, "")
+    (worker,) = workers(node)
+    assert worker["pid"] != before
+    done = run(node, "restart", "worker", "--wait", "--json")
+    assert (done.returncode, json.loads(done.stdout)) == (0, {"children": ["worker"], "left": [], "crashing": []})
+    assert [one["pid"] for one in workers(node)] != [worker["pid"]]
+    assert run(node, "reload", "--wait").stdout == "reloaded: nothing changed\nall is in place\n"
+
+    node.config.write_text(
+        node.config.read_text() + '[[child]]\nname = "brittle"\nargv = ["/bin/false"]\nready = "notify"\n'
+    )
+    done = run(node, "reload", "--wait")
+    assert (done.returncode, done.stderr) == (1, "chargehand: crashes again and again: brittle (chargehand logs)\n")
+    assert done.stdout == "reloaded: brittle added\nnot in place yet: brittle\n"
+
+
+def test_a_wait_is_interrupted_and_the_reload_goes_on(start_node: StartNode, client: Client, place: Path) -> None:
+    node = start_node("node-a")
+    node.until_whole()
+    submit(client, "held", path=str(place / "lines"), text="held", gate=str(place / "gate"))
+    until("it runs", lambda: lines_of(place / "lines"))
+    with running(node, "restart", "worker", "--wait") as command:
+        command.until("not in place yet: worker\n")
+        command.process.send_signal(signal.SIGINT)
+        assert command.ended() == (130, "chargehand: it goes on without anybody who waits for it\n")
+    (place / "gate").touch()
+    until("the new one is alone", lambda: len(workers(node)) == 1)
 
 
 def workers(node: Node) -> list[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -10,7 +9,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -94,15 +92,6 @@ class Newcomer:
     def paused(self) -> str:
         return self._shell("chargehand plan list --state paused -q").stdout.split()[0]
 
-    def has_another_worker_than(self, before: list[int]) -> bool:
-        now = self.workers()
-        return len(now) == 1 and now != before
-
-    def workers(self) -> list[int]:
-        """Their PIDs."""
-        told = json.loads(self._shell("chargehand status --json").stdout)
-        return [child["pid"] for child in told["agent"]["children"] if child["name"].startswith("worker")]
-
     def _shell(self, command: str) -> subprocess.CompletedProcess[str]:
         line = "\n".join([*self.exported, command])
         return subprocess.run(
@@ -123,14 +112,13 @@ def newcomer(place: Path) -> Iterator[Newcomer]:
 
 @pytest.mark.skipif(shutil.which("redis-server") is None, reason="the page starts a redis-server, and there is none")
 def test_the_quick_start(newcomer: Newcomer) -> None:
-    answered, workers = 0, list[int]()
+    answered = 0
     for command, answer in [one for block in blocks(PAGE, "console") for one in typed(block)]:
         if command in {"make demo", ". .venv/bin/activate"}:
             continue  # the environment is there, and integration/test_cli_*.py and the gate run the demonstration
         if command == "chargehand config check":
             (newcomer.home / "try/actions/site_actions.py").write_text(MODULE)
-        elif command == "chargehand reload --workers":
-            workers = newcomer.workers()
+        elif command == "chargehand reload --workers --wait":
             with (newcomer.home / "try/actions/site_actions.py").open("a") as module:
                 module.write(MORE)
         elif command.startswith("redis-server"):
@@ -142,6 +130,4 @@ def test_the_quick_start(newcomer: Newcomer) -> None:
         for line in answer:
             assert likeness(line, newcomer.home) in lines, command
             answered += 1
-        if command == "chargehand reload --workers":
-            until("another worker", partial(newcomer.has_another_worker_than, workers), timeout=90.0)
     assert answered >= 7, "its examples are read"

@@ -53,11 +53,13 @@ method Status() -> (
 
 # Reads the configuration again. Answers when it is adopted, not when old workers have drained.
 # workers: replace every worker, one at a time, to take new action code.
-method Reload(workers: ?bool) -> (changed: []string)
+# With more: an answer whenever there are fewer or others left, children whose new state is not reached; the last when
+# none is. crashing: of those, the ones that crash again and again.
+method Reload(workers: ?bool) -> (changed: []string, left: ?[]string, crashing: ?[]string)
 
 # One of ours is replaced, the new one READY before the old one drains; another program is stopped and started.
-# A name, or a worker group's.
-method Restart(child: string) -> (children: []string)
+# A name, or a worker group's. With more: as Reload.
+method Restart(child: string) -> (children: []string, left: ?[]string, crashing: ?[]string)
 
 # Hands the lease to another node; this one does not take it back while another can.
 method StepDown() -> ()

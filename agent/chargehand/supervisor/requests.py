@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from msgspec import Struct
+
 from chargehand import __version__
 from chargehand.config.settings import Settings
 from chargehand.linux import tree
@@ -24,6 +26,7 @@ from chargehand.supervisor.status import NodeReport, state_word, status_causes, 
 __all__ = ["Requests"]
 
 _LINES = 50  # of each child, when nobody says how many
+_AGAIN_AND_AGAIN = 3  # crashes in a row
 _READS = {"Status", "Events", "Logs"}
 
 
@@ -50,10 +53,20 @@ class Agent(Protocol):
     def end_drain(self, by: str) -> None: ...
 
 
+class _Change(Struct):
+    """Somebody follows how these children come to what is wanted of them."""
+
+    call: Call
+    answer: dict[str, Any]
+    children: list[str]
+    told: dict[str, list[str]] | None = None
+
+
 class Requests:
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
         self._reloads: list[tuple[Call | None, bool]] = []  # who waits for a reload, and whether workers are replaced
+        self._changes: list[_Change] = []
         self._drains: list[tuple[Call, int]] = []  # who follows a drain, and the number told last
         self._followers: list[Call] = []
         self._methods: dict[str, Callable[[Call], None]] = {
@@ -83,7 +96,9 @@ class Requests:
             raise
 
     def tick(self) -> None:
-        """Tell those who follow a drain how many steps still run."""
+        """Tell those who follow a drain how many steps still run, and those who follow a change what is left of it."""
+        for change in list(self._changes):
+            self._tell(change)
         for call, told in list(self._drains):
             report = self._agent.report()
             state, running = state_word(report), report.busy
@@ -97,6 +112,40 @@ class Requests:
                 call.reply({"state": state, "running": running}, last=False)
         for call in [one for one in self._followers if one.gone]:
             self._followers.remove(call)
+
+    def _follow(self, call: Call, answer: dict[str, Any], children: list[str]) -> None:
+        """Answer now, or for one who asked with more until all is done."""
+        if not call.more:
+            call.reply(answer)
+            return
+        change = _Change(call, answer, children)
+        self._changes.append(change)
+        self._tell(change)
+
+    def _tell(self, change: _Change) -> None:
+        now = self._left(change.children)
+        if change.call.gone or not now["left"]:
+            self._changes.remove(change)
+        if not change.call.gone and now != change.told:
+            change.call.reply({**change.answer, **now}, last=not now["left"])
+            change.told = now
+
+    def _left(self, names: list[str]) -> dict[str, list[str]]:
+        """Those of which not just the one that is wanted is there, READY; and which of them cannot get there."""
+        wanted = {spec.name: spec for spec in self._agent.wanted}
+        here: dict[str, list[Child]] = {name: [] for name in names}
+        for child in self._agent.children:
+            if child.name in here and child.state is not State.STOPPED:
+                here[child.name].append(child)
+
+        def done(name: str) -> bool:
+            if name not in wanted:
+                return not here[name]
+            return [(one.spec, one.state, one.stale) for one in here[name]] == [(wanted[name], State.READY, False)]
+
+        left = [name for name in names if not done(name)]
+        crashing = [name for name in left if any(one.restarts.in_a_row >= _AGAIN_AND_AGAIN for one in here[name])]
+        return {"left": left, "crashing": crashing}
 
     # -- reading ----------------------------------------------------------------------------------
 
@@ -212,7 +261,7 @@ class Requests:
             if call is not None and problems:
                 call.fail(f"{NAME}.InvalidConfiguration", problems=problems)
             elif call is not None:
-                call.reply({"changed": changed})
+                self._follow(call, {"changed": changed}, changed)
 
     def _restart(self, call: Call) -> None:
         self._refuse_while_stopping()
@@ -221,7 +270,8 @@ class Requests:
         for child in children:
             child.stale = True
         self._agent.changed()
-        call.reply({"children": sorted({child.name for child in children})})
+        names = sorted({child.name for child in children})
+        self._follow(call, {"children": names}, names)
 
     def _step_down(self, call: Call) -> None:
         self._refuse_while_stopping()
