@@ -6,6 +6,7 @@ Whoever may not act is turned away before (`access`); the forms are plain, so th
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
@@ -220,7 +221,7 @@ def _bulk_asked(request: Request, sent: Form, refused: str = "") -> Response:
         text = f"That is more than {_MOST:,} plans: narrow the filters."
         chosen = _Chosen([], 0)
     kept = ("act", "which", *(FILTERS if _text(sent, "which") == "all" else ()))
-    fields = [(one, _text(sent, one)) for one in kept]
+    fields = [(one, _text(sent, one)) for one in kept] + [("seen", _fingerprint(chosen.plans))]
     if _text(sent, "which") != "all":
         fields += [("plan", view.plan) for view in chosen.plans]
     return page(
@@ -235,6 +236,11 @@ def _bulk_asked(request: Request, sent: Form, refused: str = "") -> Response:
         fields=fields,
         back=_back(sent),
     )
+
+
+def _fingerprint(plans: Sequence[PlanView]) -> str:
+    """That which plans they are has not changed since somebody looked."""
+    return hashlib.sha256("\n".join(sorted(view.plan for view in plans)).encode()).hexdigest()[:32]
 
 
 def _back(sent: Form) -> str:
@@ -258,6 +264,8 @@ def _bulk_done(request: Request, sent: Form) -> Response:
             if typed != str(len(chosen.plans)) or len(chosen.plans) > _MOST:
                 wrong = f"{typed or 'Nothing'} was typed, and it is {views.plural(len(chosen.plans), 'plan')} now."
                 return _bulk_asked(request, sent, wrong)
+            if _text(sent, "seen") != _fingerprint(chosen.plans):
+                return _bulk_asked(request, sent, "As many, but not the same plans any more: look once more.")
             refusals = [
                 refused for view in chosen.plans if (refused := _ask(request, executors, view.plan, name, sent))
             ]
