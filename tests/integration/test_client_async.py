@@ -47,8 +47,8 @@ def planned(client: AsyncClient, action: str, **inputs: Any) -> Plan:
 
 
 def test_it_has_the_methods_of_the_other_one() -> None:
-    """With the same parameters; `look`, `news` and what is for those who wait by themselves left out."""
-    apart = {"look", "news", "follower", "definition"}
+    """With the same parameters; `look`, `patience`, `news` and what is for those who wait by themselves left out."""
+    apart = {"look", "patience", "news", "follower", "definition"}
     for name, method in inspect.getmembers(Client, inspect.isfunction):
         if name.startswith("_") or name in apart:
             continue

@@ -99,7 +99,10 @@ def test_babble_is_bounded(orchestrator: Program, worker: Program, client: Clien
 def test_nothing_is_in_the_way_while_redis_is_away(
     orchestrator: Program, worker: Program, client: Client, place: Path, line: Line, server: Server
 ) -> None:
-    """The step goes on and says what it likes; all of it is told when Redis is back."""
+    """The step goes on and says what it likes; all of it is told when Redis is back.
+
+    What was on its way when Redis died may be told twice.
+    """
     name = submit(client, "tells", gate=str(place / "gate"), lines=50)
     until("it has begun", lambda: len(said(line, name)) == 2)
     server.kill()
@@ -109,7 +112,7 @@ def test_nothing_is_in_the_way_while_redis_is_away(
     assert client.wait(name, 60) is PlanState.SUCCEEDED
     again = server.line()
     lines = [payload for _, _, kind, payload in said(again, name) if kind == "say"]
-    assert lines == ["begun", *(f"line {number}" for number in range(50))]
+    assert list(dict.fromkeys(lines)) == ["begun", *(f"line {number}" for number in range(50))]
 
 
 def test_full_redis_takes_the_result_without_the_words(

@@ -117,13 +117,17 @@ def test_one_is_behind(start_program: StartProgram, client: Client) -> None:
     until_why(client, name, "no-worker")
 
 
-def test_one_is_slow_then_saturated(start_program: StartProgram, client: Client, proxy: LosingProxy) -> None:
+def test_one_is_slow_then_saturated(
+    start_program: StartProgram, client: Client, proxy: LosingProxy, place: Path
+) -> None:
     """Its Redis is slow: a plan that is accepted and not yet loaded moves; then more comes than it can deal with."""
+    (place / "node-a.d").mkdir()
+    (place / "node-a.d" / "redis.toml").write_text('[redis]\ntimeout = "10s"\n')  # it is slow, and not away
     orchestrator = start_program("orchestrator", url=proxy.url, lease='ttl = "30s", renew = "10s"')
     orchestrator.role("active")
     name = submit(client, "nothing")
     cause_of(client, name, "no-worker")
-    proxy.delay = 0.5  # half of what it waits for an answer
+    proxy.delay = 0.5
     large = client.plan("large")
     for _ in range(5_000):  # in five parts
         large.add("echo", value="x" * 20)
