@@ -9,7 +9,6 @@ docs/agent.md, and completions for bash, zsh and fish. Nothing in them depends o
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -17,7 +16,7 @@ from click.shell_completion import BashComplete, FishComplete, ShellComplete, Zs
 from roff import Page, from_markdown
 
 import chargehand
-from chargehand.cli.app import COMMANDS, app
+from chargehand.cli.app import COMMANDS, app, every_command
 
 _DOCS = Path(__file__).parents[2] / "docs"
 
@@ -83,7 +82,7 @@ def command_page() -> Page:
     page.section("Options")
     _options(page, app)
     page.section("Commands")
-    for words, command in _commands():
+    for words, command in every_command():
         page.subsection(" ".join(["chargehand", *words, *_usage(command)]))
         page.help(command.help or COMMANDS[words[0]].help)
         _options(page, command)
@@ -95,21 +94,6 @@ def command_page() -> Page:
     page.item("**CHARGEHAND_CONFIG**", "The configuration file, as --config names it.")
     page.item("**CHARGEHAND_COMPLETION_TIMEOUT**", "How long the Tab key waits for an answer, like 2s. Default: 500ms.")
     return page
-
-
-def _commands() -> Iterator[tuple[list[str], click.Command]]:
-    """Every command that does something, those of groups with the group's name before theirs."""
-    context = click.Context(app, info_name="chargehand")
-    for name in app.list_commands(context):
-        command = app.get_command(context, name)
-        assert command is not None
-        if not isinstance(command, click.Group):
-            yield [name], command
-            continue
-        for inner in command.list_commands(context):
-            found = command.get_command(context, inner)
-            assert found is not None
-            yield [name, inner], found
 
 
 def _usage(command: click.Command) -> list[str]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import click
 from writing import cell, escaped
 
-from chargehand.cli.app import COMMANDS, app
+from chargehand.cli.app import COMMANDS, every_command
 
 __all__ = ["commands_page"]
 
@@ -21,7 +21,7 @@ def commands_page() -> str:
         "Made of the program itself. [The command line](../cli.md) explains the same with examples.",
         "`--config PATH` and `--help` are understood by all of them.",
     ]
-    for words, command in commands():
+    for words, command in every_command():
         context = click.Context(command, info_name=" ".join(["chargehand", *words]))
         usage = " ".join([context.info_name or "", *command.collect_usage_pieces(context)])
         lines += ["", f"## {' '.join(words)}", "", "```", usage, "```", ""]
@@ -30,23 +30,6 @@ def commands_page() -> str:
         if told:
             lines += ["", "| option | |", "| --- | --- |", *(f"| `{cell(a)}` | {cell(b)} |" for a, b in told)]
     return "\n".join(lines) + "\n"
-
-
-def commands() -> Iterator[tuple[list[str], click.Command]]:
-    """Every command that does something, those of groups with the group's name before theirs."""
-    context = click.Context(app, info_name="chargehand")
-    for name in app.list_commands(context):
-        command = app.get_command(context, name)
-        assert command is not None
-        if not isinstance(command, click.Group):
-            yield [name], command
-            continue
-        if command.invoke_without_command:
-            yield [name], command
-        for inner in command.list_commands(context):
-            found = command.get_command(context, inner)
-            assert found is not None
-            yield [name, inner], found
 
 
 def options(command: click.Command) -> Iterator[tuple[str, str]]:

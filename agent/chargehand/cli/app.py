@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ import chargehand
 from chargehand.cli.errors import told
 from chargehand.cli.options import config_option
 
-__all__ = ["app", "run"]
+__all__ = ["COMMANDS", "app", "every_command", "run"]
 
 
 class Entry(NamedTuple):
@@ -85,6 +85,23 @@ class Commands(click.Group):
 @click.version_option(chargehand.__version__, prog_name="chargehand", message="%(prog)s %(version)s")
 def app() -> None:
     """Run tasks on a group of nodes, and keep running them when nodes, processes or the network fail."""
+
+
+def every_command() -> Iterator[tuple[list[str], click.Command]]:
+    """Every command that does something, those of groups with the group's name before theirs."""
+    context = click.Context(app, info_name="chargehand")
+    for name in app.list_commands(context):
+        command = app.get_command(context, name)
+        assert command is not None
+        if not isinstance(command, click.Group):
+            yield [name], command
+            continue
+        if command.invoke_without_command:
+            yield [name], command
+        for inner in command.list_commands(context):
+            found = command.get_command(context, inner)
+            assert found is not None
+            yield [name, inner], found
 
 
 #: A group called without a command. Click before 8.2 has no error for it: it prints the help by itself.

@@ -24,6 +24,7 @@ __all__ = [
     "minute_line",
     "passive_line",
     "plans_line",
+    "queue_cells",
     "queue_rows",
     "rate",
     "trouble_rows",
@@ -254,18 +255,20 @@ def queue_rows(census: Census, width: int | None, *, names: Iterable[str] | None
             continue
         serving = census.serving(name)
         busy, threads = (sum(getattr(one.member, what) for one in serving) for what in ("busy", "threads"))
-        unserved = bool(waiting) and not serving
-        rows.append(
-            [
-                name,
-                (f"{waiting:,}", "bold red" if unserved else "yellow" if waiting > threads else ""),
-                (str(len(serving)), "bold red" if unserved else ""),
-                f"{busy}/{threads}" if serving else "-",
-                rate(came),
-                rate(went),
-            ]
-        )
+        rows.append(queue_cells(name, waiting, len(serving), (busy, threads), (came, went)))
     return arranged(columns, rows, width) if rows else []
+
+
+def queue_cells(name: str, waiting: int, workers: int, busy: tuple[int, int], rates: tuple[float, float]) -> list[Cell]:
+    """What every table of queues says of one. busy: steps that run, and threads. rates: in and out a second."""
+    unserved = bool(waiting) and not workers
+    return [
+        name,
+        (f"{waiting:,}", "bold red" if unserved else "yellow" if waiting > busy[1] else ""),
+        (str(workers), "bold red" if unserved else ""),
+        f"{busy[0]}/{busy[1]}" if workers else "-",
+        *map(rate, rates),
+    ]
 
 
 def action_rows(actions: Iterable[ActionStats], width: int | None) -> list[Said]:

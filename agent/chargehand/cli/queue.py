@@ -55,7 +55,7 @@ def list_queues(*, as_json: bool) -> int:
 
 
 def queue_list_lines(views: Sequence[QueueView], now: datetime, width: int | None) -> list[Said]:
-    from chargehand.cli.overview import rate
+    from chargehand.cli.overview import queue_cells
 
     columns = (
         Column("QUEUE", cut=True),
@@ -71,16 +71,10 @@ def queue_list_lines(views: Sequence[QueueView], now: datetime, width: int | Non
     rows: list[list[Cell]] = []
     for view in views:
         oldest = view.entries[0] if view.entries else None
-        threads = sum(one.threads for one in view.workers)
-        unserved = bool(view.waiting) and not view.workers
+        busy = sum(one.busy for one in view.workers), sum(one.threads for one in view.workers)
         rows.append(
             [
-                view.name,
-                (f"{view.waiting:,}", "bold red" if unserved else "yellow" if view.waiting > threads else ""),
-                (str(len(view.workers)), "bold red" if unserved else ""),
-                f"{sum(one.busy for one in view.workers)}/{threads}" if view.workers else "-",
-                rate(view.in_rate),
-                rate(view.out_rate),
+                *queue_cells(view.name, view.waiting, len(view.workers), busy, (view.in_rate, view.out_rate)),
                 ", ".join(_limit_in_brief(view.limit)) if view.limit is not None else "",
                 _since(oldest.since_ms, now) if oldest is not None else "",
                 f"{oldest.plan}/{oldest.step}" if oldest is not None else "",
