@@ -232,6 +232,22 @@ def test_a_wait_is_interrupted_and_the_reload_goes_on(start_node: StartNode, cli
     until("the new one is alone", lambda: len(workers(node)) == 1)
 
 
+def test_a_wait_ends_with_the_agent(start_node: StartNode, client: Client, place: Path) -> None:
+    """That no child is left then does not mean that all is in place."""
+    node = start_node("node-a")
+    node.until_whole()
+    submit(client, "held", path=str(place / "lines"), text="held", gate=str(place / "gate"))
+    until("it runs", lambda: lines_of(place / "lines"))
+    with running(node, "restart", "worker", "--wait") as command:
+        command.until("not in place yet: worker\n")
+        node.agent.send_signal(signal.SIGTERM)
+        node.until("it stops", lambda node: node.status.startswith("stopping"))
+        (place / "gate").touch()
+        code, said = command.ended()
+    assert (code, said) == (1, "chargehand: the agent ended before all was in place\n")
+    assert "all is in place" not in command.said
+
+
 def workers(node: Node) -> list[dict[str, Any]]:
     return [one for one in node.describe()["children"] if one["kind"] == "worker"]
 

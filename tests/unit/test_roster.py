@@ -28,6 +28,7 @@ from chargehand.supervisor.roster import (
     next_moves,
     roster,
     starts_after,
+    unsettled,
     wanted_while_drained,
 )
 from chargehand.supervisor.spec import Spec
@@ -476,3 +477,20 @@ def test_a_change_concerns_nobody_else(change: dict[str, object], concerned: set
     """A reload replaces those whose spec differs: the orchestrator is not among them for a worker's sake."""
     before, after = by_name(two_groups()), by_name(msgspec.structs.replace(two_groups(), **change))
     assert {name for name in {**before, **after} if before.get(name) != after.get(name)} == concerned
+
+
+@pytest.mark.parametrize(
+    ("present", "left"),
+    [
+        ([], ["w"]),
+        ([Present(1, spec("w"), State.READY)], []),
+        ([Present(1, spec("w"), State.STARTING)], ["w"]),
+        ([Present(1, spec("w"), State.READY, stale=True)], ["w"]),
+        ([Present(1, spec("w", 1), State.READY)], ["w"]),
+        ([Present(1, spec("w"), State.DRAINING), Present(2, spec("w"), State.READY)], ["w"]),
+        ([Present(1, spec("w"), State.STOPPED), Present(2, spec("w"), State.READY)], []),
+        ([Present(1, spec("w"), State.READY), Present(2, spec("w-1"), State.DRAINING)], ["w-1"]),
+    ],
+)
+def test_what_is_not_yet_what_is_wanted(present: list[Present], left: list[str]) -> None:
+    assert unsettled(["w", "w-1"], [spec("w")], present) == left

@@ -239,7 +239,7 @@ def _bulk_asked(request: Request, sent: Form, refused: str = "") -> Response:
 
 
 def _fingerprint(plans: Sequence[PlanView]) -> str:
-    """That which plans they are has not changed since somebody looked."""
+    """Which plans they are, so that nobody acts on others than were looked at."""
     return hashlib.sha256("\n".join(sorted(view.plan for view in plans)).encode()).hexdigest()[:32]
 
 

@@ -129,7 +129,7 @@ class Attempts:
         if not more.total or more.left or run.state[event.step + 1] != StepState.SUSPENDED:
             return
         if run.plan_state in ENDING:
-            self._ending.left_alone(run, event.step)
+            self._ending.end_suspended(run, event.step)
         else:
             self._wake_parent(run, event.step, more)
 

@@ -84,9 +84,9 @@ class Ending:
         if told:
             self._books.move_step(run, step, StepEvent.CANCELLED)
         else:
-            self.left_alone(run, step)
+            self.end_suspended(run, step)
 
-    def left_alone(self, run: PlanRun, step: int) -> None:
+    def end_suspended(self, run: PlanRun, step: int) -> None:
         """A suspended step of a plan that is being ended: over when its sub-plans are, and when it has been told."""
         more = run.kept(step).more
         if more is not None and more.left:

@@ -19,7 +19,7 @@ from chargehand.supervisor.drain import Drain
 from chargehand.supervisor.events import Events
 from chargehand.supervisor.interface import NAME
 from chargehand.supervisor.life import State
-from chargehand.supervisor.roster import answers_to
+from chargehand.supervisor.roster import answers_to, unsettled
 from chargehand.supervisor.spec import Spec
 from chargehand.supervisor.status import NodeReport, state_word, status_causes, status_line
 
@@ -53,22 +53,20 @@ class Agent(Protocol):
     def end_drain(self, by: str) -> None: ...
 
 
-class _Change(Struct):
-    """Somebody follows how these children come to what is wanted of them."""
+class _Followed(Struct):
+    """Somebody who asked with more is answered whenever there is something new, until all is done."""
 
     call: Call
-    answer: dict[str, Any]
-    children: list[str]
-    told: dict[str, list[str]] | None = None
+    look: Callable[[], tuple[dict[str, Any], bool]]  # the answer as it is now, and whether it is the last
+    told: dict[str, Any] | None = None
 
 
 class Requests:
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
         self._reloads: list[tuple[Call | None, bool]] = []  # who waits for a reload, and whether workers are replaced
-        self._changes: list[_Change] = []
-        self._drains: list[tuple[Call, int]] = []  # who follows a drain, and the number told last
-        self._followers: list[Call] = []
+        self._followed: list[_Followed] = []
+        self._listening: list[Call] = []  # to events
         self._methods: dict[str, Callable[[Call], None]] = {
             "Status": self._status,
             "Reload": self._reload,
@@ -96,56 +94,41 @@ class Requests:
             raise
 
     def tick(self) -> None:
-        """Tell those who follow a drain how many steps still run, and those who follow a change what is left of it."""
-        for change in list(self._changes):
-            self._tell(change)
-        for call, told in list(self._drains):
-            report = self._agent.report()
-            state, running = state_word(report), report.busy
-            if report.drained or self._agent.drain is None:
-                self._drains.remove((call, told))
-                call.reply({"state": state, "running": running})
-            elif call.gone:
-                self._drains.remove((call, told))
-            elif running != told:
-                self._drains[self._drains.index((call, told))] = (call, running)
-                call.reply({"state": state, "running": running}, last=False)
-        for call in [one for one in self._followers if one.gone]:
-            self._followers.remove(call)
+        """Tell those who follow something what is new of it."""
+        for one in list(self._followed):
+            self._tell(one)
+        for call in [one for one in self._listening if one.gone]:
+            self._listening.remove(call)
 
-    def _follow(self, call: Call, answer: dict[str, Any], children: list[str]) -> None:
-        """Answer now, or for one who asked with more until all is done."""
-        if not call.more:
+    def _follow(self, call: Call, look: Callable[[], tuple[dict[str, Any], bool]]) -> None:
+        one = _Followed(call, look)
+        self._followed.append(one)
+        self._tell(one)
+
+    def _tell(self, one: _Followed) -> None:
+        answer, last = one.look()
+        if last or one.call.gone:
+            self._followed.remove(one)
+        if not one.call.gone and (last or answer != one.told):
+            one.call.reply(answer, last=last)
+            one.told = answer
+
+    def _follow_change(self, call: Call, answer: dict[str, Any], names: list[str]) -> None:
+        """Answer now, or for one who asked with more until these children are what is wanted."""
+
+        def look() -> tuple[dict[str, Any], bool]:
+            children = self._agent.children
+            # An agent that stops brings nothing into place any more: its end is the last answer.
+            stopping = self._agent.stopping
+            left = names if stopping else unsettled(names, self._agent.wanted, [one.present for one in children])
+            failing = {child.name for child in children if child.restarts.in_a_row >= _AGAIN_AND_AGAIN}
+            crashing = [name for name in left if name in failing]
+            return {**answer, "left": left, "crashing": crashing}, not left
+
+        if call.more:
+            self._follow(call, look)
+        else:
             call.reply(answer)
-            return
-        change = _Change(call, answer, children)
-        self._changes.append(change)
-        self._tell(change)
-
-    def _tell(self, change: _Change) -> None:
-        now = self._left(change.children)
-        if change.call.gone or not now["left"]:
-            self._changes.remove(change)
-        if not change.call.gone and now != change.told:
-            change.call.reply({**change.answer, **now}, last=not now["left"])
-            change.told = now
-
-    def _left(self, names: list[str]) -> dict[str, list[str]]:
-        """Those of which not just the one that is wanted is there, READY; and which of them cannot get there."""
-        wanted = {spec.name: spec for spec in self._agent.wanted}
-        here: dict[str, list[Child]] = {name: [] for name in names}
-        for child in self._agent.children:
-            if child.name in here and child.state is not State.STOPPED:
-                here[child.name].append(child)
-
-        def done(name: str) -> bool:
-            if name not in wanted:
-                return not here[name]
-            return [(one.spec, one.state, one.stale) for one in here[name]] == [(wanted[name], State.READY, False)]
-
-        left = [name for name in names if not done(name)]
-        crashing = [name for name in left if any(one.restarts.in_a_row >= _AGAIN_AND_AGAIN for one in here[name])]
-        return {"left": left, "crashing": crashing}
 
     # -- reading ----------------------------------------------------------------------------------
 
@@ -212,7 +195,7 @@ class Requests:
                 call.reply({"event": event}, last=False)
 
         listeners.append(tell)
-        self._followers.append(call)
+        self._listening.append(call)
 
     def _logs(self, call: Call) -> None:
         name = call.text("child")
@@ -261,17 +244,18 @@ class Requests:
             if call is not None and problems:
                 call.fail(f"{NAME}.InvalidConfiguration", problems=problems)
             elif call is not None:
-                self._follow(call, {"changed": changed}, changed)
+                self._follow_change(call, {"changed": changed}, changed)
 
     def _restart(self, call: Call) -> None:
         self._refuse_while_stopping()
         name = call.text("child")
-        children = [child for child in self._called(name) if child.state is not State.STOPPED]
+        called = self._called(name)
+        children = [child for child in called if child.state is not State.STOPPED]
         for child in children:
             child.stale = True
         self._agent.changed()
-        names = sorted({child.name for child in children})
-        self._follow(call, {"children": names}, names)
+        answer = {"children": sorted({child.name for child in children})}
+        self._follow_change(call, answer, sorted({child.name for child in called}))
 
     def _step_down(self, call: Call) -> None:
         self._refuse_while_stopping()
@@ -305,13 +289,16 @@ class Requests:
                 raise ControlError(
                     f"the drain cannot be kept over a restart, so nothing is drained: {self._where(error)}"
                 ) from error
-        report = self._agent.report()
-        answer = {"state": state_word(report), "running": report.busy}
-        if call.more and not report.drained:
-            self._drains.append((call, report.busy))
-            call.reply(answer, last=False)
+
+        def look() -> tuple[dict[str, Any], bool]:
+            report = self._agent.report()
+            answer = {"state": state_word(report), "running": report.busy}
+            return answer, report.drained or self._agent.drain is None
+
+        if call.more:
+            self._follow(call, look)
         else:
-            call.reply(answer)
+            call.reply(look()[0])
 
     def _undrain(self, call: Call) -> None:
         self._refuse_while_stopping()

@@ -21,7 +21,7 @@ from chargehand.program import own_argv
 from chargehand.supervisor.life import State
 from chargehand.supervisor.spec import Spec
 
-__all__ = ["Do", "Move", "Present", "next_moves", "roster", "starts_after", "wanted_while_drained"]
+__all__ = ["Do", "Move", "Present", "next_moves", "roster", "starts_after", "unsettled", "wanted_while_drained"]
 
 _ORCHESTRATOR_WATCHDOG = 3.0  # below the lease's ttl, so that a hung one is replaced before others take over
 _WORKER_WATCHDOG = 30.0
@@ -235,6 +235,16 @@ def next_moves(wanted: Sequence[Spec], present: Sequence[Present], *, notices_se
         if one.spec.name not in names and not (_serves(one) and one.spec.crew in waiting)
     ]
     return moves + _leave(unwanted, notices_settled=notices_settled)
+
+
+def unsettled(names: Sequence[str], wanted: Sequence[Spec], present: Sequence[Present]) -> list[str]:
+    """Of these children those that are not yet what is wanted: just the one that is, READY; or none where none is."""
+    aims = {spec.name: [(spec, State.READY, False)] for spec in wanted}
+    there: dict[str, list[tuple[Spec, State, bool]]] = {}
+    for one in present:
+        if one.state is not State.STOPPED:
+            there.setdefault(one.spec.name, []).append((one.spec, one.state, one.stale))
+    return [name for name in names if there.get(name, []) != aims.get(name, [])]
 
 
 def _serves(one: Present) -> bool:
