@@ -18,7 +18,7 @@ from chargehand.plan.life import PlanState
 from support.commands import chargehand
 from support.nodes import Node, StartNode
 from support.plans import view_of
-from support.programs import ACTIONS, until, write_config
+from support.programs import ACTIONS, until, write_config, written
 from support.server import Server, free_port
 
 
@@ -164,7 +164,7 @@ def test_stop_lets_running_steps_finish(start_node: StartNode, client: Client, p
     plan = client.plan("finishing")
     plan.add("note", path=str(place / "lines"), text="x", seconds=2.0)
     name = client.submit(plan)
-    until("it runs", (place / "lines").exists)
+    until("it runs", lambda: written(place / "lines"))
     node.agent.terminate()
     node.until_status("stopping (1 step still runs)")
     assert node.stop() == 0
@@ -188,12 +188,12 @@ def test_stop_gives_back_what_did_not_finish_in_time(start_node: StartNode, clie
     plan = client.plan("long")
     plan.add("note", path=str(place / "lines"), text="x", seconds=5.0)
     name = client.submit(plan)
-    until("it runs", (place / "lines").exists)
+    until("it runs", lambda: written(place / "lines"))
     other = start_node("node-b")
     other.until_whole()
     assert node.stop() == 0
     assert node.processes() == []
-    until("it runs again", lambda: len((place / "lines").read_text().split()) == 2, timeout=5.0)
+    until("it runs again", lambda: len(written(place / "lines")) == 2, timeout=5.0)
     assert client.wait(name, 60) is PlanState.SUCCEEDED
     view = view_of(client, name)
     assert view.steps[0].result is not None

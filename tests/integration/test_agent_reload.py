@@ -14,7 +14,7 @@ from chargehand.plan.life import PlanState
 from chargehand.supervisor.asking import ControlError, query
 from support.nodes import Node, StartNode
 from support.plans import view_of
-from support.programs import until, write_config
+from support.programs import until, write_config, written
 from support.server import free_port
 
 GROUPS = '[[worker]]\nname = "worker"\nprocesses = {processes}\n[[worker]]\nname = "other"\nqueues = ["other"]\n'
@@ -49,7 +49,7 @@ def test_resize_while_500_steps_run(start_node: StartNode, client: Client, place
     for number in range(500):
         plan.add("note", path=str(place / "lines"), text=str(number), seconds=0.01)
     name = client.submit(plan)
-    until("some have run", lambda: (place / "lines").exists() and len((place / "lines").read_text().split()) > 20)
+    until("some have run", lambda: len(written(place / "lines")) > 20)
     rewrite(node, "processes = 1", "processes = 3")
     assert sorted(ask(node, "Reload")["changed"]) == ["worker", "worker-1", "worker-2", "worker-3"]
     node.until("all are there", lambda node: "workers 4/4" in node.status)
@@ -73,7 +73,7 @@ def test_a_changed_worker_is_replaced_without_a_gap(start_node: StartNode, clien
     plan = client.plan("long")
     plan.add("note", path=str(place / "lines"), text="x", seconds=3.0)
     name = client.submit(plan)
-    until("it runs", (place / "lines").exists)
+    until("it runs", lambda: written(place / "lines"))
     old = pids(node)["worker"]
     node.config.write_text(node.config.read_text() + '[[worker]]\nname = "worker"\nthreads = 2\n')
     assert ask(node, "Reload") == {"changed": ["worker"]}
@@ -213,7 +213,7 @@ def test_drain_is_kept_until_it_is_taken_back(start_node: StartNode, client: Cli
     plan = client.plan("long")
     plan.add("note", path=str(place / "lines"), text="x", seconds=2.0, node="node-a")
     name = client.submit(plan)
-    until("it runs", (place / "lines").exists)
+    until("it runs", lambda: written(place / "lines"))
     assert ask(node, "Drain", reason="new disks")["state"] == "draining"
     other.until_status("active (epoch 2)")
     node.until_status("draining (1 step still runs)")
@@ -241,7 +241,7 @@ def test_undrain_while_it_drains(start_node: StartNode, client: Client, place: P
     plan = client.plan("long")
     plan.add("note", path=str(place / "lines"), text="x", seconds=3.0)
     name = client.submit(plan)
-    until("it runs", (place / "lines").exists)
+    until("it runs", lambda: written(place / "lines"))
     old = pids(node)
     ask(node, "Drain")
     until(

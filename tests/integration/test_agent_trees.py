@@ -15,6 +15,7 @@ from chargehand.linux import tree
 from chargehand.plan.life import PlanState
 from chargehand.registry import load_actions
 from support.nodes import Node, StartNode
+from support.others import pids
 from support.programs import lives, until
 
 #: A command whose own child ignores SIGTERM, and one whose child leaves the session. A stop waits for neither.
@@ -38,10 +39,6 @@ def submit(node: Node, action: str, path: Path) -> str:
         plan = client.plan(action)
         plan.add(action, path=str(path))
         return client.submit(plan)
-
-
-def pids(path: Path) -> list[int]:
-    return [int(word) for word in path.read_text().split()] if path.exists() else []
 
 
 @pytest.mark.parametrize("action", ["stay", "leave"])

@@ -14,7 +14,7 @@ from chargehand.store.keys import Keys
 from chargehand.store.membership import Member, beat, register
 from chargehand.wire import Cancelled, Halted, Reverted, step_key
 from support.plans import submit, view_of
-from support.programs import Program, StartProgram, lives, until
+from support.programs import Program, StartProgram, lives, until, written
 
 KEYS = Keys("default")
 LONG = 600_000  # ms of grace: it never comes to force
@@ -46,10 +46,6 @@ def cancel(line: Line, plan: str, grace_ms: int = LONG) -> None:
     submission.ask(line, KEYS, Cancelled(plan, grace_ms))
 
 
-def lines(path: Path) -> list[str]:
-    return path.read_text().splitlines() if path.exists() else []
-
-
 def error(client: Client, plan: str, step: int = 0) -> tuple[str, str, str]:
     view = view_of(client, plan)
     failure = view.steps[step].error
@@ -62,16 +58,16 @@ class TestHowCodeEnds:
     def test_thread_that_looks(self, client: Client, place: Path, line: Line) -> None:
         path = place / "lines"
         name = submit(client, "stops_when_asked", path=str(path))
-        until("it runs", path.exists)
+        until("it runs", lambda: written(path))
         cancel(line, name)
         assert client.wait(name, 30) is PlanState.CANCELLED
-        assert lines(path) == ["started", "asked"]
+        assert written(path) == ["started", "asked"]
         assert error(client, name) == ("cancelled", "cancelled", "put away")
 
     def test_what_succeeds_within_the_grace_has_succeeded(self, client: Client, place: Path, line: Line) -> None:
         path = place / "lines"
         name = submit(client, "stops_when_asked", path=str(path), finishes=True)
-        until("it runs", path.exists)
+        until("it runs", lambda: written(path))
         cancel(line, name)
         client.wait(name, 30)
         view = view_of(client, name)
@@ -81,10 +77,10 @@ class TestHowCodeEnds:
     def test_thread_that_does_not_look_is_ended_after_the_grace(self, client: Client, place: Path, line: Line) -> None:
         path = place / "lines"
         name = submit(client, "stops_by_force", path=str(path))
-        until("it runs", path.exists)
+        until("it runs", lambda: written(path))
         cancel(line, name, grace_ms=300)
         assert client.wait(name, 30) is PlanState.CANCELLED
-        assert lines(path) == ["started", "ended"]
+        assert written(path) == ["started", "ended"]
         assert error(client, name)[1:] == (
             "cancelled",
             "cancelled: it did not end by itself in time, and was ended",
@@ -93,65 +89,65 @@ class TestHowCodeEnds:
     def test_less_patience_than_before(self, client: Client, place: Path, line: Line) -> None:
         path = place / "lines"
         name = submit(client, "stops_by_force", path=str(path))
-        until("it runs", path.exists)
+        until("it runs", lambda: written(path))
         cancel(line, name)
         until("it is asked", lambda: submission.plan_state(line, KEYS, name) is PlanState.CANCELLING)
         cancel(line, name, grace_ms=0)
         assert client.wait(name, 30) is PlanState.CANCELLED
-        assert lines(path) == ["started", "ended"]
+        assert written(path) == ["started", "ended"]
 
     def test_async_is_cancelled_at_once(self, client: Client, place: Path, line: Line) -> None:
         path = place / "lines"
         name = submit(client, "cancelled_async", path=str(path))
-        until("it runs", path.exists)
+        until("it runs", lambda: written(path))
         cancel(line, name)
         assert client.wait(name, 30) is PlanState.CANCELLED
-        assert lines(path) == ["started", "ended"]
+        assert written(path) == ["started", "ended"]
         assert error(client, name)[1] == "cancelled"
 
     def test_async_that_goes_on_is_ended_after_the_grace(self, client: Client, place: Path, line: Line) -> None:
         path = place / "lines"
         name = submit(client, "stubborn_async", path=str(path))
-        until("it runs", path.exists)
+        until("it runs", lambda: written(path))
         cancel(line, name, grace_ms=300)
         assert client.wait(name, 30) is PlanState.CANCELLED
-        until("its code has ended", lambda: lines(path) == ["started", "asked", "ended"])
+        until("its code has ended", lambda: written(path) == ["started", "asked", "ended"])
 
     def test_command_gets_a_signal(self, client: Client, place: Path, line: Line) -> None:
         path = place / "lines"
         name = submit(client, "heeds", path=str(path))
-        until("it runs", lambda: lines(path))
+        until("it runs", lambda: written(path))
         cancel(line, name)
         assert client.wait(name, 30) is PlanState.CANCELLED
         assert error(client, name)[1:] == ("cancelled", "cancelled: signal: killed by SIGTERM")
-        assert not lives(int(lines(path)[0]))
+        assert not lives(int(written(path)[0]))
 
     def test_command_that_ends_well_on_the_signal_has_succeeded(self, client: Client, place: Path, line: Line) -> None:
         path = place / "lines"
         name = submit(client, "polite", path=str(path))
-        until("it runs", lambda: lines(path) == ["up"])
+        until("it runs", lambda: written(path) == ["up"])
         cancel(line, name)
         client.wait(name, 30)
         view = view_of(client, name)
         assert view.steps[0].state == "succeeded"
-        assert lines(path) == ["up", "bye"]
+        assert written(path) == ["up", "bye"]
 
     def test_stubborn_command_is_killed_with_its_tree(self, client: Client, place: Path, line: Line) -> None:
         path = place / "lines"
         name = submit(client, "stubborn", path=str(path))
-        until("it runs", lambda: len(lines(path)) == 2)
+        until("it runs", lambda: len(written(path)) == 2)
         cancel(line, name, grace_ms=300)
         assert client.wait(name, 30) is PlanState.CANCELLED
-        assert [pid for pid in lines(path) if lives(int(pid))] == []
+        assert [pid for pid in written(path) if lives(int(pid))] == []
 
     def test_halted(self, client: Client, place: Path, line: Line) -> None:
         """The plan has ended at once; its code is ended too."""
         path = place / "lines"
         name = submit(client, "stops_by_force", path=str(path))
-        until("it runs", path.exists)
+        until("it runs", lambda: written(path))
         submission.ask(line, KEYS, Halted(name))
         assert client.wait(name, 30) is PlanState.HALTED
-        until("its code has ended", lambda: lines(path) == ["started", "ended"])
+        until("its code has ended", lambda: written(path) == ["started", "ended"])
         until("nobody owns it", lambda: line.call("KEYS", KEYS.own("*").replace("{", "\\{")) == [])
 
 
@@ -164,12 +160,12 @@ def test_what_waits_behind_it_in_the_same_worker_never_starts(
     for number in range(20):
         plan.add("held", path=str(path), text=str(number), gate=str(place / "gate"))
     name = client.submit(plan)
-    until("five run", lambda: len(lines(path)) == 5)
+    until("five run", lambda: len(written(path)) == 5)
     other = submit(client, "echo", value="other")
     cancel(line, name, grace_ms=0)
     assert client.wait(name, 30) is PlanState.CANCELLED
     assert client.wait(other, 30) is PlanState.SUCCEEDED
-    assert len(lines(path)) == 5
+    assert len(written(path)) == 5
     view = view_of(client, name)
     assert {step.state for step in view.steps} <= {"cancelled", "waiting"}
 
@@ -184,13 +180,13 @@ def test_cancel_over_a_takeover(
         plan.add("stops_by_force", path=str(path))
         plan.add("note", path=str(path), text="never")
     name = client.submit(plan)
-    until("it runs", path.exists)
+    until("it runs", lambda: written(path))
     cancel(line, name, grace_ms=4_000)
     until("it is being cancelled", lambda: submission.plan_state(line, KEYS, name) is PlanState.CANCELLING)
     orchestrator.kill()
     start_program("orchestrator", node="node-b").ready()
     assert client.wait(name, 30) is PlanState.CANCELLED
-    assert lines(path) == ["started", "ended"]
+    assert written(path) == ["started", "ended"]
 
 
 def test_asked_while_nobody_is_active(
@@ -198,12 +194,12 @@ def test_asked_while_nobody_is_active(
 ) -> None:
     path = place / "lines"
     name = submit(client, "stops_when_asked", path=str(path))
-    until("it runs", path.exists)
+    until("it runs", lambda: written(path))
     orchestrator.kill()
     cancel(line, name)
     start_program("orchestrator", node="node-b").ready()
     assert client.wait(name, 30) is PlanState.CANCELLED
-    assert lines(path) == ["started", "asked"]
+    assert written(path) == ["started", "asked"]
 
 
 def test_what_was_not_heard_is_found_by_the_next_beat(
@@ -212,9 +208,9 @@ def test_what_was_not_heard_is_found_by_the_next_beat(
     """The mark alone, without the message."""
     path = place / "lines"
     name = submit(client, "stops_when_asked", path=str(path))
-    until("it runs", path.exists)
+    until("it runs", lambda: written(path))
     line.call("HSET", KEYS.stopped, name, LONG)
-    until("it is asked", lambda: lines(path) == ["started", "asked"])
+    until("it is asked", lambda: written(path) == ["started", "asked"])
 
 
 def test_listens_again_after_its_connection_was_lost(worker: Program, line: Line) -> None:
@@ -239,7 +235,7 @@ def test_suspended_step_is_told(
     cancel(line, name, grace_ms=100)
     start_program("orchestrator", node="node-b").ready()
     assert client.wait(name, 30) is PlanState.CANCELLED
-    assert lines(path) == [f"{name} 7", "cancelled at 6"]
+    assert written(path) == [f"{name} 7", "cancelled at 6"]
 
 
 def test_suspended_function_is_not_told(
@@ -250,7 +246,7 @@ def test_suspended_function_is_not_told(
     until("it is suspended", lambda: (view := client.read(name)) is not None and view.steps[0].state == "suspended")
     cancel(line, name)
     assert client.wait(name, 30) is PlanState.CANCELLED
-    assert lines(path) == ["0 started"]
+    assert written(path) == ["0 started"]
 
 
 class TestUndoing:
@@ -277,7 +273,7 @@ class TestUndoing:
         start_program("orchestrator", node="node-b").ready()
         until("it is reverted", lambda: submission.plan_state(line, KEYS, name) is PlanState.REVERTED)
         assert not any((place / f"made {number}").exists() for number in range(3))
-        assert [lines(place / f"made {number}.log") for number in range(3)] == [["removed True"]] * 3
+        assert [written(place / f"made {number}.log") for number in range(3)] == [["removed True"]] * 3
         assert client.output(name, 1) == {"made": str(place / "made 1")}
         view = view_of(client, name)
         assert [step.state for step in view.steps] == [*["reverted"] * 3, "failed"]

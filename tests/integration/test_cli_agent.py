@@ -22,7 +22,7 @@ from support.commands import COMMAND, Done, chargehand
 from support.faults import lines_of
 from support.nodes import Node, StartNode
 from support.plans import submit, view_of
-from support.programs import until, write_config
+from support.programs import until, write_config, written
 from support.server import free_port
 
 COMMANDS = (
@@ -118,7 +118,7 @@ def agent(place: Path) -> Iterator[Callable[[Path], Node]]:
 def held_plan(client: Client, place: Path) -> str:
     """A plan of one step that runs now, until `place / "gate"` is there."""
     name = submit(client, "held", path=str(place / "lines"), text="x", gate=str(place / "gate"))
-    until("it runs", (place / "lines").exists)
+    until("it runs", lambda: written(place / "lines"))
     return name
 
 

@@ -18,7 +18,7 @@ from chargehand.store.keys import Keys
 from support import commands
 from support.commands import Chargehand
 from support.plans import submit, view_of
-from support.programs import Program, StartProgram, until, write_config
+from support.programs import Program, StartProgram, until, write_config, written
 from support.recurring import put_back
 from support.server import Server
 
@@ -46,7 +46,7 @@ def test_cancel_several(running: Program, client: Client, chargehand: Chargehand
     over = submit(client, "nothing")
     client.wait(over, 20)
     one, two = (submit(client, "stops_when_asked", path=str(place / name)) for name in ("one", "two"))
-    until("both run", lambda: (place / "one").exists() and (place / "two").exists())
+    until("both run", lambda: written(place / "one") and written(place / "two"))
     done = chargehand("plan", "cancel", "--grace", "1m", one, over, two, "nope")
     assert done.returncode == 1
     assert done.stdout == f"{one} is being cancelled\n{two} is being cancelled\n"
@@ -65,7 +65,7 @@ def test_a_second_cancel_with_less_patience(
     running: Program, client: Client, chargehand: Chargehand, place: Path
 ) -> None:
     name = submit(client, "stops_by_force", path=str(place / "lines"))
-    until("it runs", (place / "lines").exists)
+    until("it runs", lambda: written(place / "lines"))
     assert chargehand("plan", "cancel", "--grace", "1h", name).returncode == 0
     until("it is told", lambda: state(client, name) == "cancelling")
     assert chargehand("plan", "cancel", "--grace", "100ms", name).returncode == 0
@@ -75,7 +75,7 @@ def test_a_second_cancel_with_less_patience(
 
 def test_halt(running: Program, client: Client, chargehand: Chargehand, place: Path) -> None:
     name = submit(client, "stops_when_asked", path=str(place / "lines"))
-    until("it runs", (place / "lines").exists)
+    until("it runs", lambda: written(place / "lines"))
     assert chargehand("plan", "halt", name).stdout == f"{name} is being halted\n"
     assert client.wait(name, 20) is PlanState.HALTED
     again = chargehand("plan", "halt", name)
@@ -280,7 +280,7 @@ def test_after_another_plan(running: Program, client: Client, chargehand: Charge
 def test_locks(running: Program, client: Client, chargehand: Chargehand, place: Path) -> None:
     held = ("held", f"path={place}/l", "text=x", f"gate={place}/gate")
     first = chargehand("submit", *held, "--lock", "db").stdout.strip()
-    until("it runs", (place / "l").exists)
+    until("it runs", lambda: written(place / "l"))
     second = chargehand("submit", "nothing", "--lock", "db").stdout.strip()
     third = chargehand("submit", "nothing", "--shared-lock", "db").stdout.strip()
     until("the last waits", lambda: state(client, third) == "waiting")

@@ -18,7 +18,7 @@ from support import commands
 from support.commands import Chargehand, Done
 from support.nodes import StartNode
 from support.plans import step_of, submit
-from support.programs import Program, StartProgram, until, write_config
+from support.programs import Program, StartProgram, until, write_config, written
 from support.server import Server
 from support.terminal import Terminal
 
@@ -54,7 +54,7 @@ def words(text: str) -> str:
 def test_a_queue_with_a_limit(client: Client, chargehand: Chargehand, worker: Program, place: Path) -> None:
     gate = place / "gate"
     held = [submit(client, "held", path=str(place / "lines"), text=f"{n}", gate=str(gate)) for n in range(2)]
-    until("both run", lambda: (place / "lines").exists() and len((place / "lines").read_text().split()) == 2)
+    until("both run", lambda: len(written(place / "lines")) == 2)
     third = submit(client, "nothing")
     until("it waits", lambda: client.queues("default")[0].limit is not None and client.queues("default")[0].limit.plans)  # type: ignore[union-attr]
 

@@ -15,7 +15,7 @@ from chargehand.store.keys import Keys
 from chargehand.store.lease import report_death
 from chargehand.store.plans import PlanView
 from support.plans import view_of
-from support.programs import Program, StartProgram, lives, until, write_config
+from support.programs import Program, StartProgram, lives, until, write_config, written
 from support.server import Server
 
 COMMANDS = """
@@ -298,7 +298,7 @@ def test_on_lost_pause(executor: tuple[Program, Program], client: Client, place:
     plan = client.plan("careful")
     plan.add("once", path=str(place / "lines"), seconds=60.0)
     name = client.submit(plan)
-    until("it runs", (place / "lines").exists)
+    until("it runs", lambda: written(place / "lines"))
     worker.kill()
     report_death(server.line(), Keys("default"), worker.incarnation)
     assert client.wait(name, 30) is PlanState.PAUSED

@@ -25,7 +25,7 @@ from chargehand.store import moving
 from support.commands import Done, chargehand
 from support.faults import lines_of
 from support.groups import Group, client_config, knowing
-from support.programs import until
+from support.programs import until, written
 from support.server import Server
 
 Start = Callable[..., Group]
@@ -157,7 +157,7 @@ def test_what_it_has_accepted_waits_for_it_and_says_so(place: Path, start: Start
             plan.add("note", path=str(place / "lines"), text="first", seconds=1.0)
             plan.add("note", path=str(place / "lines"), text="second")
         name = executors.submit(plan, executor="b")
-        until("it runs", (place / "lines").exists)
+        until("it runs", lambda: written(place / "lines"))
         groups[1].orchestrator.kill()
         with pytest.raises(WaitTimeout, match="executor b has accepted it, and no orchestrator of it is active"):
             executors.wait(name, 8)

@@ -16,7 +16,7 @@ from support.counting import Log, nothing_held
 from support.faults import lines_of
 from support.orchestrators import Orchestrators
 from support.plans import is_in, view_of
-from support.programs import until, write_config
+from support.programs import until, write_config, written
 from support.server import Server
 
 KEYS = Keys("default")
@@ -267,7 +267,7 @@ def test_hooks(orchestrators: Orchestrators, client: Client, log: Log, place: Pa
         client.resume(name)
     becomes(client, name, PlanState.SUCCEEDED)
     log.until_started(5)
-    until("the command was called", calls.exists)
+    until("the command was called", lambda: written(calls))
     for hook in hooks_of(client, name):
         assert client.wait(hook, 30) is PlanState.SUCCEEDED
     log.once_each(["work", *(f"{word}:{name}" for word in ("running", "paused", "succeeded")), f"running:{name}"])

@@ -11,7 +11,7 @@ from chargehand.plan.life import PlanState
 from chargehand.store.keys import Keys
 from chargehand.store.lease import report_death
 from support.plans import view_of
-from support.programs import Program, StartProgram, until
+from support.programs import Program, StartProgram, until, written
 from support.server import Server
 
 KEYS = Keys("default")
@@ -27,7 +27,7 @@ def test_frozen_until_reaped_then_resumed(
     for step in range(5):
         plan.add("note", path=str(place / "lines"), text=str(step), seconds=1.0)
     name = client.submit(plan)
-    until("all five run", lambda: (place / "lines").exists() and len((place / "lines").read_text().split()) == 5)
+    until("all five run", lambda: len(written(place / "lines")) == 5)
     frozen.signal(signal.SIGSTOP)
     start_program("worker", node="node-b", name="other").ready()
     assert client.wait(name, 60) is PlanState.SUCCEEDED, "they ran on the other worker"

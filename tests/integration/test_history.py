@@ -9,7 +9,7 @@ import pytest
 from chargehand.client import Client, NotPossible
 from chargehand.plan.life import PlanState
 from support.plans import view_of
-from support.programs import StartProgram, until
+from support.programs import StartProgram, until, written
 
 
 def test_of_a_plan_that_simply_ran(start_program: StartProgram, client: Client) -> None:
@@ -46,7 +46,7 @@ def test_of_everything_that_can_happen_over_a_takeover(
     plan.add("fails_until", path=str(flag))
     plan.add("held", path=str(place / "held"), text="x", gate=str(place / "gate"))
     name = client.submit(plan)
-    until("it runs", (place / "held").exists)
+    until("it runs", lambda: written(place / "held"))
     until("one failed", lambda: view_of(client, name).counts.get("failed"))
     worker.kill()
     first.kill()

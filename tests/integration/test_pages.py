@@ -13,7 +13,7 @@ from chargehand.client import Client
 from chargehand.plan.life import PlanState
 from support.browser import Console, chromium, visit
 from support.plans import submit, view_of
-from support.programs import Program, StartProgram, until
+from support.programs import Program, StartProgram, until, written
 from support.server import Server
 
 
@@ -53,7 +53,7 @@ def test_a_stuck_plan_is_found_understood_and_resumed(
         (place / "flag").touch()
         page.get_by_role("button", name="Resume").click()
         expect(page.get_by_text("It is being resumed.")).to_be_visible()
-        until("the last step runs", (place / "lines").exists, 60)
+        until("the last step runs", lambda: written(place / "lines"), 60)
         expect(page.locator("#live_graph .busy")).to_have_count(1)  # the page is not loaded again
         (place / "gate").touch()
         expect(page.locator("#live_badge .badge")).to_have_text("succeeded")
@@ -157,7 +157,7 @@ def test_what_does_not_fit_is_refused_with_the_reason(
     running: Program, client: Client, console: Console, browser: Browser, place: Path
 ) -> None:
     name = submit(client, "held", path=str(place / "lines"), text="x", gate=str(place / "gate"))
-    until("it runs", (place / "lines").exists, 60)
+    until("it runs", lambda: written(place / "lines"), 60)
     with visit(browser, console, "ada", scripts=False) as ada:
         page = ada.go(f"/plans/{name}")
         (place / "gate").touch()

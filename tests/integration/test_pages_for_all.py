@@ -20,7 +20,7 @@ from chargehand.plan.life import PlanState
 from chargehand.registry import load_actions
 from support.browser import Console, chromium, visit
 from support.plans import submit, view_of
-from support.programs import Program, until, write_config
+from support.programs import Program, until, write_config, written
 from support.server import Server
 
 _WRONG = {"serious", "critical"}
@@ -76,7 +76,7 @@ def _pages(client: Client, place: Path) -> dict[str, str]:
     client.set_recurring("nightly", once, cron="0 3 * * *", zone="Europe/Berlin")
     assert client.wait(mixed, 60) is PlanState.PAUSED
     assert client.wait(bulk, 60) is PlanState.SUCCEEDED
-    until("it is held", (place / "lines").exists, 60)
+    until("it is held", lambda: written(place / "lines"), 60)
     until("it waits", lambda: view_of(client, waiting).counts == {"suspended": 1}, 60)
     return {
         "overview": "/",

@@ -17,7 +17,7 @@ from chargehand.worker.trust import distrusted
 from support.commands import chargehand
 from support.nodes import Node, StartNode
 from support.plans import view_of
-from support.programs import Program, until, write_config
+from support.programs import Program, until, write_config, written
 from support.server import Server
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root's files can be root's")
@@ -109,7 +109,7 @@ def test_a_stop_lets_it_finish(place: Path, config: Path) -> None:
         root = Program(place, config, "worker", "--group", "root", name="root").ready()
         client, plan = submitted(config, "slow", path=str(place / "started"))
         with client:
-            until("it runs", (place / "started").exists)
+            until("it runs", lambda: written(place / "started"))
             root.signal(signal.SIGTERM)
             root.until("it says so", lambda fields: "STOPPING" in fields and "EXTEND_TIMEOUT_USEC" in fields)
             assert root.wait() == 0, "without a second signal, which would end its patience"

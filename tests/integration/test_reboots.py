@@ -14,7 +14,7 @@ from chargehand.plan.life import PlanState
 from chargehand.store.connection import Line
 from chargehand.store.keys import Keys
 from chargehand.store.lease import report_death
-from support.programs import Program, StartProgram, until
+from support.programs import Program, StartProgram, until, written
 
 KEYS = Keys("default")
 
@@ -60,7 +60,7 @@ def test_rebooted(
         plan.add(action, node="node-r", **given)
         plan.add("where", node="node-r")
     name = client.submit(plan)
-    until("it runs", path.exists)
+    until("it runs", lambda: written(path))
     reboot(line, worker)
     orchestrator.kill()
     start_program("orchestrator", node="node-b").ready()
@@ -80,11 +80,11 @@ def test_only_its_worker_died(start_program: StartProgram, client: Client, place
     plan = client.plan("maintain")
     plan.add("reboots", node="node-r", path=str(path), gate=str(gate))
     name = client.submit(plan)
-    until("it runs", path.exists)
+    until("it runs", lambda: written(path))
     worker.kill()
     report_death(line, KEYS, worker.incarnation)
     start_program("worker", node="node-r").ready()
-    until("it runs again", lambda: len(path.read_text().splitlines()) == 2)
+    until("it runs again", lambda: len(written(path)) == 2)
     gate.touch()
     assert client.wait(name, 30) is PlanState.SUCCEEDED
     assert client.output(name) == "did not reboot"

@@ -13,7 +13,7 @@ from chargehand.plan.life import PlanState
 from chargehand.store.keys import Keys
 from support.nodes import StartNode
 from support.plans import view_of
-from support.programs import Program, StartProgram, until
+from support.programs import Program, StartProgram, until, written
 from support.server import Server
 
 KEYS = Keys("default")
@@ -54,7 +54,7 @@ def away(server: Server, seconds: float) -> None:
 
 def test_away_for_ten_seconds_data_kept(executor: list[Program], client: Client, server: Server, place: Path) -> None:
     plans = chains(client, place / "lines")
-    until("they run", (place / "lines").exists)
+    until("they run", lambda: written(place / "lines"))
     away(server, 10)
     for program in executor:
         program.role("waiting")
@@ -72,7 +72,7 @@ def test_away_for_ten_seconds_data_kept(executor: list[Program], client: Client,
 
 def test_away_with_all_data_lost(executor: list[Program], client: Client, server: Server, place: Path) -> None:
     lost = chains(client, place / "lines")
-    until("they run", (place / "lines").exists)
+    until("they run", lambda: written(place / "lines"))
     server.kill()
     server.wipe()
     server.start()
@@ -92,7 +92,7 @@ def test_no_step_is_started_twice_while_redis_is_away(
     for step in range(10):
         plan.add("held", path=str(place / "lines"), text=str(step), gate=str(place / "gate"))
     name = client.submit(plan)
-    until("all ten run", lambda: (place / "lines").exists() and len((place / "lines").read_text().split()) == 10)
+    until("all ten run", lambda: len(written(place / "lines")) == 10)
     away(server, 12)
     server.start()
     (place / "gate").touch()
@@ -120,10 +120,10 @@ def test_data_rolled_back_under_a_living_leader(
     orchestrator = start_program("orchestrator", lease='ttl = "30s", renew = "1s"').ready()
     workers = [start_program("worker", node=node).ready() for node in ("node-a", "node-b")]
     plans = chains(client, place / "lines", count=30, length=20)
-    until("they run", lambda: (place / "lines").exists() and len((place / "lines").read_text().split()) > 50)
+    until("they run", lambda: len(written(place / "lines")) > 50)
     server.snapshot(place / "earlier")
     before = len((place / "lines").read_text().split())
-    until("much has happened since", lambda: len((place / "lines").read_text().split()) > before + 60)
+    until("much has happened since", lambda: len(written(place / "lines")) > before + 60)
     server.kill()
     server.restore(place / "earlier")
     server.start()
@@ -156,7 +156,7 @@ def test_exclusive_step_ends_when_its_worker_is_cut_off(
     plan = client.plan("exclusive")
     plan.add("never_twice", path=str(place / "lines"))
     name = client.submit(plan)
-    until("it runs", (place / "lines").exists)
+    until("it runs", lambda: written(place / "lines"))
     server.stop()
     until("it was ended", lambda: "ended" in (place / "lines").read_text(), timeout=8.0)
     server.start()

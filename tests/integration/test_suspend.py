@@ -16,7 +16,7 @@ from chargehand.store.keys import Keys
 from chargehand.store.lease import report_death
 from chargehand.wire import Sent, encode
 from support.plans import step_of, submit
-from support.programs import Program, StartProgram, until
+from support.programs import Program, StartProgram, until, written
 
 KEYS = Keys("default")
 
@@ -66,7 +66,7 @@ def test_suspended_steps_keep_no_thread(
         plan.add("Polls", path=str(path), times=4, seconds=0.5)
         plans.append(plan)
     names = client.submit_all(plans)
-    until("some have gone on", lambda: path.exists() and len(path.read_text().splitlines()) >= 75)
+    until("some have gone on", lambda: len(written(path)) >= 75)
     orchestrator.kill()
     start_program("orchestrator", node="node-b").ready()
     assert all(client.wait(name, 60) is PlanState.SUCCEEDED for name in names)
@@ -101,11 +101,11 @@ def test_worker_dies_while_a_step_goes_on(
     name = submit(client, "Resumes", path=str(path), gate=str(gate))
     suspended(client, name)
     send(line, name, "go", 42)
-    until("it goes on", path.exists)
+    until("it goes on", lambda: written(path))
     worker.kill()
     start_program("worker", node="node-c").ready()
     report_death(line, KEYS, worker.incarnation)
-    until("it goes on elsewhere", lambda: len(path.read_text().splitlines()) == 2)
+    until("it goes on elsewhere", lambda: len(written(path)) == 2)
     gate.touch()
     assert client.wait(name, 30) is PlanState.SUCCEEDED
     assert client.output(name) == 42

@@ -14,7 +14,7 @@ from chargehand.client import Client
 from chargehand.plan.life import PlanState
 from support.nodes import Node, StartNode
 from support.plans import view_of
-from support.programs import until
+from support.programs import until, written
 from support.server import Server
 
 
@@ -50,7 +50,7 @@ def finished(client: Client, plan: str, path: Path, *, again: bool = False) -> N
 
 
 def running(path: Path, lines: int = 5) -> None:
-    until("steps run", lambda: path.exists() and len(path.read_text().split()) >= lines)
+    until("steps run", lambda: len(written(path)) >= lines)
 
 
 def test_one_active_one_passive_both_ready_both_pinging(pair: tuple[Node, Node]) -> None:
@@ -133,7 +133,7 @@ def test_worker_killed_with_steps_running(pair: tuple[Node, Node], client: Clien
     name = client.submit(plan)
     running(place / "lines", 10)
     active.kill_child("worker")
-    until("the steps run again", lambda: len((place / "lines").read_text().split()) == 15)
+    until("the steps run again", lambda: len(written(place / "lines")) == 15)
     assert client.wait(name, 60) is PlanState.SUCCEEDED
     view = view_of(client, name)
     assert sum(step.attempt == 2 and step.losses == 1 for step in view.steps) == 5

@@ -20,7 +20,7 @@ from support import commands
 from support.commands import Chargehand
 from support.nodes import StartNode
 from support.plans import is_in, submit
-from support.programs import Program, until, write_config
+from support.programs import Program, until, write_config, written
 from support.reasons import cause_of, kinds_of, until_why
 from support.server import Server
 
@@ -69,7 +69,7 @@ def test_before_a_plan_begins(running: Program, client: Client, place: Path) -> 
     first = submit_with(
         client, "held", options={"locks": ["db"]}, path=str(place / "lines"), text="x", gate=str(place / "gate")
     )
-    until("it runs", (place / "lines").exists)
+    until("it runs", lambda: written(place / "lines"))
     after = submit_with(client, "nothing", options={"after": [first]})
     cause = cause_of(client, after, "after")
     assert cause.text == f"it waits for plan {first} to end"
@@ -227,7 +227,7 @@ def test_plans_that_are_being_ended(running: Program, worker: Program, client: C
     failing.add("held", path=str(place / "lines"), text="x", gate=str(place / "gate"))
     fails = client.submit(failing)
     forced = submit(client, "stops_by_force", path=str(place / "forced"))
-    until("they run", lambda: all((place / name).exists() for name in ("cancelled", "forced", "lines")))
+    until("they run", lambda: all(written(place / name) for name in ("cancelled", "forced", "lines")))
     client.cancel(forced, grace=3_600)
     cause = until_why(client, forced, "cancelling", "running")[0]
     assert cause.text == "it is being cancelled, and waits for step 0"

@@ -20,7 +20,7 @@ from support.commands import chargehand
 from support.groups import Group, client_config, knowing
 from support.orchestrators import Orchestrators
 from support.plans import is_in, submit, view_of
-from support.programs import Program, StartProgram, until, write_config
+from support.programs import Program, StartProgram, until, write_config, written
 from support.proxy import LosingProxy
 from support.reasons import cause_of, kinds_of, until_why
 from support.server import Server
@@ -55,7 +55,7 @@ def held(client: Client, place: Path, name: str, node: str | None = None) -> str
     plan = client.plan("held")
     plan.add("held", path=str(place / name), text="x", gate=str(place / f"gate-{name}"), node=node)
     run = client.submit(plan)
-    until("it runs", (place / name).exists)
+    until("it runs", lambda: written(place / name))
     return run
 
 

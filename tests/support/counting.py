@@ -9,7 +9,7 @@ from typing import NamedTuple
 from chargehand.store.connection import Line
 from chargehand.store.keys import Keys
 from support.faults import nothing_left
-from support.programs import until
+from support.programs import until, written
 
 __all__ = ["Log", "Note", "nothing_held"]
 
@@ -31,9 +31,8 @@ class Log:
 
     @property
     def notes(self) -> list[Note]:
-        """In order. A line that is being written is left for later."""
-        whole = self.file.read_text().rpartition("\n")[0] if self.file.exists() else ""
-        return [Note(word[0] == "+", word[1:], float(at)) for word, at in map(str.split, whole.splitlines())]
+        """In order."""
+        return [Note(word[0] == "+", word[1:], float(at)) for word, at in map(str.split, written(self.file))]
 
     @property
     def started(self) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from chargehand.client import Client
 from chargehand.store.connection import Line
 from chargehand.store.keys import Keys
-from support.programs import until
+from support.programs import until, written
 
 __all__ = ["chains", "counted_once", "lines_of", "nothing_left", "owned"]
 
@@ -28,7 +28,7 @@ def chains(client: Client, lines: Path, plans: int, length: int, *, seconds: flo
 
 def lines_of(path: Path) -> Counter[str]:
     """What has run, and how often."""
-    return Counter(path.read_text().split()) if path.exists() else Counter()
+    return Counter(written(path))
 
 
 def owned(line: Line, keys: Keys) -> dict[str, int]:

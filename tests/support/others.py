@@ -9,8 +9,8 @@ from typing import Any
 
 import tomli_w
 
-from chargehand.linux import tree
 from support.nodes import Node
+from support.programs import lives, written
 from support.server import free_port
 
 __all__ = ["child", "events", "lives", "named", "pids", "running", "shell", "write"]
@@ -68,11 +68,6 @@ def events(node: Node, *kinds: str) -> list[tuple[str, str]]:
     return found
 
 
-def lives(pid: int) -> bool:
-    return bool(tree.birth(pid))
-
-
 def pids(path: Path) -> list[int]:
-    """Those that programs have written down, each with its line complete."""
-    text = path.read_text() if path.exists() else ""
-    return [int(word) for word in text[: text.rfind("\n") + 1].split()]
+    """Those that programs have written down."""
+    return [int(word) for line in written(path) for word in line.split()]

@@ -33,6 +33,14 @@ def until(what: str, condition: Callable[[], object], timeout: float = 30.0) -> 
         time.sleep(0.01)
 
 
+def written(path: Path) -> list[str]:
+    """The lines that stand whole in a file that programs append to; none while it is not there.
+
+    A file is there before its first line is: that it exists says nothing of who makes it.
+    """
+    return path.read_text().rpartition("\n")[0].splitlines() if path.exists() else []
+
+
 def write_config(directory: Path, url: str, *, node: str, extra: str = "", lease: str = "") -> Path:
     """A configuration file for a node; its actions are tests/support/test_actions.py."""
     path = directory / f"{node}.toml"
