@@ -59,7 +59,7 @@ def test_killed_agent_of_two_hundred(place: Path) -> None:
         until("all run", lambda: set(states(node).values()) == {"ready"}, timeout=120.0)
         before = [one["pid"] for one in node.describe()["children"]]
         node.kill()
-        until("none lives", lambda: not any(map(lives, before)), timeout=1.0)
+        until("none lives", lambda: not any(map(lives, before)), timeout=5.0)
         node.start()
         node.until("READY", lambda node: "READY" in node.fields)
         until("all run again", lambda: states(node) == dict.fromkeys(names, "ready"), timeout=120.0)

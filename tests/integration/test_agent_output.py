@@ -129,7 +129,7 @@ def test_what_is_dropped_is_told(place: Path, unread: int) -> None:
     with running(place, flood(place, "x" * 99 + "\\n", 10_000)) as node:
         unlink_pipe(place)
         until("all is printed", (place / "done").exists)
-        node.until("it is told", lambda node: "bytes of output dropped" in node.status, timeout=5.0)
+        node.until("it is told", lambda node: "bytes of output dropped" in node.status)
         assert arrived(unread)
 
 

@@ -251,7 +251,7 @@ def test_another_user(open_place: Path, keys: dict[str, str]) -> None:
         groups = set(os.getgrouplist(user.pw_name, user.pw_gid))
         assert identity(pid) == {"Uid": {user.pw_uid}, "Gid": {gid}, "Groups": groups}
         node.kill()
-        until("it has ended with the agent", lambda: not lives(pid), timeout=1.0)
+        until("it has ended with the agent", lambda: not lives(pid), timeout=5.0)
 
 
 @AS_ROOT
@@ -292,7 +292,7 @@ def test_program_that_is_none(place: Path, make: str, words: str) -> None:
 
 def test_directory_that_is_none(place: Path) -> None:
     with running(place, child("web", directory=f"{place}/none")) as node:
-        node.until("it is told", lambda node: f"{place}/none: No such file or directory" in node.status, timeout=5.0)
+        node.until("it is told", lambda node: f"{place}/none: No such file or directory" in node.status)
 
 
 def test_last_words(place: Path) -> None:
@@ -379,7 +379,7 @@ def test_killed_agent_takes_every_program_along(place: Path) -> None:
         os.kill(named(node, "frozen")["pid"], signal.SIGSTOP)
         (left,) = pids(place / "pids")
         node.kill()
-        until("none lives", lambda: not any(map(lives, own)), timeout=1.0)
+        until("none lives", lambda: not any(map(lives, own)), timeout=5.0)
         node.start()
         until("its successor runs", lambda: len(pids(place / "pids")) == 2)
         assert not lives(left)

@@ -102,7 +102,7 @@ def test_stop_while_the_configuration_is_read(place: Path) -> None:
     with reading(place) as (node, writes):
         node.agent.terminate()
         assert node.agent.wait(10) in {0, -signal.SIGTERM}
-        until("nothing is left", lambda: node.processes() == [], timeout=1.0)
+        until("nothing is left", lambda: node.processes() == [], timeout=5.0)
         os.close(writes)
         node.hear()
         assert "READY" not in node.fields
@@ -125,7 +125,7 @@ def test_stop_right_after_the_configuration_was_read(place: Path, sign: str) -> 
         until("it has come so far", (place / sign).exists)
         node.agent.terminate()
         assert node.agent.wait(10) in {0, -signal.SIGTERM}
-        until("nothing is left", lambda: node.processes() == [], timeout=1.0)
+        until("nothing is left", lambda: node.processes() == [], timeout=5.0)
 
 
 # -- a full disk ----------------------------------------------------------------------------------

@@ -67,7 +67,7 @@ def test_what_a_killed_agent_left_is_ended_by_the_next(start_node: StartNode, pl
     until("it runs", lambda: pids(place / "pids"))
     (first,) = pids(place / "pids")
     node.kill()
-    until("no child lives", lambda: node.processes() == [], timeout=1.0)
+    until("no child lives", lambda: node.processes() == [], timeout=5.0)
     node.start()
     until("it runs again", lambda: len(pids(place / "pids")) == 2)
     assert not lives(first)

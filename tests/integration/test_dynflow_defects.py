@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 import subprocess
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -69,12 +71,19 @@ def at_least(lines: Path, steps: int) -> None:
     until(f"{steps} steps have started", lambda: lines_of(lines).total() >= steps, timeout=60)
 
 
-def freeze(node: Node) -> None:
+@contextmanager
+def frozen(node: Node) -> Iterator[None]:
     """Its orchestrator, and its agent first, which would replace one that does not ping."""
-    orchestrator = node.child("orchestrator")["pid"]
-    for process in (psutil.Process(node.agent.pid), psutil.Process(orchestrator)):
-        process.suspend()
-        until("it is frozen", partial(_is_frozen, process))
+    processes = [psutil.Process(pid) for pid in (node.agent.pid, node.child("orchestrator")["pid"])]
+    try:
+        for process in processes:
+            process.suspend()
+            until("it is frozen", partial(_is_frozen, process))
+        yield
+    finally:
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):
+                process.resume()
 
 
 def _is_frozen(process: psutil.Process) -> bool:
@@ -216,15 +225,15 @@ def test_executor_killed_with_twenty_new_plans(
 ) -> None:
     """Its node dies with none of them accepted: the successor takes them all, the first time."""
     active, passive = pair
-    freeze(active)
     plans = []
-    for index in range(20):
-        plan = client.plan("new")
-        plan.add("note", path=str(place / "lines"), text=str(index))
-        plans.append(client.submit(plan))
-    assert line.call("HLEN", KEYS.pending) == 20, "nobody has accepted any"
-    killed = time.time()
-    active.kill()
+    with frozen(active), frozen(passive):  # however long it takes, nobody takes over
+        for index in range(20):
+            plan = client.plan("new")
+            plan.add("note", path=str(place / "lines"), text=str(index))
+            plans.append(client.submit(plan))
+        assert line.call("HLEN", KEYS.pending) == 20, "nobody has accepted any"
+        killed = time.time()
+        active.kill()
     figures.took("executor killed with 20 new plans: another has the lease", taken_over(line) - killed)
     done = [client.wait(plan, 60) is PlanState.SUCCEEDED for plan in plans]
     figures.went("executor killed with 20 new plans: plans that succeeded", sum(done), len(plans))
@@ -265,11 +274,12 @@ def test_clients_get_their_answers_over_a_failover(
         try:
             waiting = [clients.submit(ask, f"before-{index}") for index in range(2)]
             at_least(lines, 3)
-            killed = time.time()
-            active.kill()
-            waiting += [clients.submit(ask, f"after-{index}") for index in range(3)]
-            until("all have triggered", lambda: line.call("HLEN", KEYS.pending) == 3)
-            assert epoch(line) == 1, "and nobody has taken over yet"
+            with frozen(passive):  # however long the three take, nobody has taken over
+                killed = time.time()
+                active.kill()
+                waiting += [clients.submit(ask, f"after-{index}") for index in range(3)]
+                until("all have triggered", lambda: line.call("HLEN", KEYS.pending) == 3)
+                assert epoch(line) == 1
             taken = taken_over(line)
             at_least(lines, 5)  # the worker has five threads, of which two are free
             gate.touch()

@@ -79,7 +79,7 @@ def test_active_agent_killed(pair: tuple[Node, Node], client: Client, place: Pat
     plan = submit(client, place / "lines")
     running(place / "lines")
     active.kill()
-    until("nothing of the node lives", lambda: active.processes() == [], timeout=1.0)
+    until("nothing of the node lives", lambda: active.processes() == [], timeout=5.0)
     passive.until_status("active (epoch 2)")
     finished(client, plan, place / "lines", again=True)
 
