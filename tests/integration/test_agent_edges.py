@@ -14,7 +14,7 @@ import pytest
 from chargehand.store.keys import Keys
 from support.commands import chargehand
 from support.nodes import Node, StartNode
-from support.programs import until, write_config
+from support.programs import freeze, thaw, until, write_config
 from support.server import Server, free_port
 
 
@@ -205,11 +205,11 @@ def test_a_node_that_was_frozen_as_a_whole_keeps_its_children(start_node: StartN
     node.until_whole()
     frozen = [node.agent.pid, *(child["pid"] for child in node.describe()["children"])]
     for pid in frozen:
-        os.kill(pid, signal.SIGSTOP)
+        freeze(pid)
     since = time.monotonic()
     until("longer than the watchdog", lambda: time.monotonic() - since > 5.0)
     for pid in frozen:
-        os.kill(pid, signal.SIGCONT)
+        thaw(pid)
     node.history.clear()
     node.until("two pings", lambda node: sum("WATCHDOG" in message for message in node.history) >= 2)
     assert [node.agent.pid, *(child["pid"] for child in node.describe()["children"])] == frozen

@@ -16,7 +16,7 @@ import pytest
 
 from support.nodes import Node
 from support.others import child, events, lives, named, pids, running, shell
-from support.programs import until
+from support.programs import freeze, until
 
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root may become somebody else")
 
@@ -331,7 +331,7 @@ def test_stop_is_not_obeyed(place: Path) -> None:
 
 def test_stopped_by_job_control_it_still_obeys(place: Path) -> None:
     with running(place, child("web", stop_timeout="1h")) as node:
-        os.kill(until_runs(node, "web"), signal.SIGSTOP)
+        freeze(until_runs(node, "web"))
         assert node.stop(timeout=10.0) == 0
 
 
@@ -376,7 +376,7 @@ def test_killed_agent_takes_every_program_along(place: Path) -> None:
         until("all run", lambda: all(one["pid"] for one in node.describe()["children"]) and pids(place / "pids"))
         until_state(node, "ignores", "ready")
         own = [one["pid"] for one in node.describe()["children"]]
-        os.kill(named(node, "frozen")["pid"], signal.SIGSTOP)
+        freeze(named(node, "frozen")["pid"])
         (left,) = pids(place / "pids")
         node.kill()
         until("none lives", lambda: not any(map(lives, own)), timeout=5.0)

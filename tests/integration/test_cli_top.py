@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,7 +15,7 @@ from chargehand.registry import load_actions
 from support import commands
 from support.nodes import Node, StartNode
 from support.plans import submit
-from support.programs import StartProgram, until, write_config
+from support.programs import StartProgram, freeze, thaw, until, write_config
 from support.server import Server, free_port
 from support.terminal import Terminal
 
@@ -75,11 +73,11 @@ def executor(start_program: StartProgram, client: Client) -> None:
 
 
 def frozen(server: Server) -> None:
-    os.kill(server.pid, signal.SIGSTOP)
+    freeze(server.pid)
 
 
 def thawed(server: Server) -> None:
-    os.kill(server.pid, signal.SIGCONT)
+    thaw(server.pid)
 
 
 @pytest.mark.usefixtures("executor")

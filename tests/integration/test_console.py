@@ -11,7 +11,7 @@ import httpx
 
 from chargehand.supervisor.asking import query
 from support.nodes import Node, StartNode
-from support.programs import lives, until
+from support.programs import freeze, lives, until
 from support.server import free_port
 
 
@@ -127,7 +127,7 @@ def test_one_that_hangs_is_replaced(start_node: StartNode) -> None:
     node = start_node("node-a", extra=config(port))
     node.until_whole()
     pid = ready(node, port)
-    os.kill(pid, signal.SIGSTOP)
+    freeze(pid)
     until("it is gone", lambda: not lives(pid), timeout=90)
     assert ready(node, port) != pid
     assert "child_hung child=console" in node.log.read_text()

@@ -25,7 +25,7 @@ from chargehand.wire import encode
 from support.commands import chargehand
 from support.doctors import ACTIONS, Diagnosis, diagnose, diagnose_by_command, write_node
 from support.nodes import Node
-from support.programs import until
+from support.programs import freeze, thaw, until
 from support.server import Server
 
 KEYS = Keys("default")
@@ -227,7 +227,7 @@ def test_members_fall_silent_and_nobody_leads(line: Line, start: StartNode) -> N
     line.call("ZADD", KEYS.index(chr(PlanState.PAUSED)), int((time.time() - 2 * 86_400) * 1000), "forgotten")
     frozen = [one.agent.pid, one.child("orchestrator")["pid"]]
     for pid in frozen:
-        os.kill(pid, signal.SIGSTOP)
+        freeze(pid)
     try:
         until("the lease is over", lambda: line.call("EXISTS", KEYS.lease) == 0)
         until("it is silent", lambda: "members-heard" in diagnose(one.config).wrong)
@@ -245,7 +245,7 @@ def test_members_fall_silent_and_nobody_leads(line: Line, start: StartNode) -> N
         assert found.findings[0].severity == "error", "the worst comes first"
     finally:
         for pid in frozen:
-            os.kill(pid, signal.SIGCONT)
+            thaw(pid)
 
 
 def test_settings_that_are_likely_mistakes(place: Path, server: Server) -> None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import random
-import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -25,7 +23,7 @@ from chargehand.store import moving
 from support.commands import Done, chargehand
 from support.faults import lines_of
 from support.groups import Group, client_config, knowing
-from support.programs import until, written
+from support.programs import freeze, thaw, until, written
 from support.server import Server
 
 Start = Callable[..., Group]
@@ -196,13 +194,13 @@ def test_a_frozen_redis_does_not_stop_a_client(place: Path, start: Start, second
     with clients(place, *groups) as executors:
         first = executors.submit(noting(executors, place, "first"), executor="b")
         ends_well(executors, first)
-        os.kill(second.pid, signal.SIGSTOP)
+        freeze(second.pid)
         try:
             new = executors.submit_all([noting(executors, place, f"new-{n}") for n in range(20)])
             assert {executors.where(plan) for plan in new} == {"b"}
             ends_well(executors, *new)
         finally:
-            os.kill(second.pid, signal.SIGCONT)
+            thaw(second.pid)
 
 
 def test_anybody_finds_a_plan_and_brings_it_on(place: Path, start: Start) -> None:

@@ -5,7 +5,6 @@ Where a test holds steps at a gate, the orchestrator dies before the gate is ope
 
 from __future__ import annotations
 
-import signal
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -279,7 +278,7 @@ def test_unique_submission(orchestrators: Orchestrators, client: Client, server:
         plan.add("held", path=str(lines), text=text, gate=str(gate))
         return client.submit(plan, key="nightly-2026-11-24")
 
-    orchestrators.active.signal(signal.SIGSTOP)
+    orchestrators.active.freeze()
     name = submit("once")
     assert submit("once") == name
     assert view_of(client, name).state == "submitted", "nobody has accepted it"

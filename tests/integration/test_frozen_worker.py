@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from functools import partial
 from pathlib import Path
 
@@ -28,14 +27,14 @@ def test_frozen_until_reaped_then_resumed(
         plan.add("note", path=str(place / "lines"), text=str(step), seconds=1.0)
     name = client.submit(plan)
     until("all five run", lambda: len(written(place / "lines")) == 5)
-    frozen.signal(signal.SIGSTOP)
+    frozen.freeze()
     start_program("worker", node="node-b", name="other").ready()
     assert client.wait(name, 60) is PlanState.SUCCEEDED, "they ran on the other worker"
     assert f"reaping {frozen.incarnation}: silent for too long, it owned 5 steps" in orchestrator.log.read_text()
     view = view_of(client, name)
     before = [step.result for step in view.steps]
 
-    frozen.signal(signal.SIGCONT)
+    frozen.thaw()
     line = server.line()
     until("it is a member again", lambda: line.call("HEXISTS", KEYS.members, f"{frozen.incarnation}.1"))
     until("it says so", lambda: f"gone: {frozen.incarnation} was reaped" in frozen.log.read_text())

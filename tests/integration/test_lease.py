@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -132,12 +131,12 @@ def test_frozen_longer_than_the_lease(
 ) -> None:
     first, second = pair
     plans = work()
-    first.signal(signal.SIGSTOP)
+    first.freeze()
     second.role("active")
     line = server.line()
     before = int(line.call("HGET", KEYS.head, "seq"))
     until("the new one decides", lambda: int(line.call("HGET", KEYS.head, "seq")) > before)
-    first.signal(signal.SIGCONT)
+    first.thaw()
     first.role("passive")
     assert first.running, "it steps down in place"
     assert "deposed: epoch 1" in first.log.read_text()
@@ -159,9 +158,9 @@ def test_lease_passed_back_and_forth(
     plans = work()
     active, passive = pair
     for epoch in range(2, 5):
-        active.signal(signal.SIGSTOP)
+        active.freeze()
         passive.role("active")
-        active.signal(signal.SIGCONT)
+        active.thaw()
         active.role("passive")
         active, passive = passive, active
         assert token(server).startswith(f"{epoch}:")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +18,7 @@ from chargehand.registry import load_actions
 from chargehand.store import lease, submission
 from chargehand.store.connection import Dialer, Line, Unconfirmed
 from chargehand.store.keys import Keys
+from support import programs
 from support.faults import chains, counted_once, lines_of
 from support.nodes import Node
 from support.programs import Program, StartProgram, until, write_config
@@ -36,7 +35,7 @@ def kill(replica: Server) -> None:
 
 def freeze(replica: Server) -> None:
     """To the master it is there, and never answers."""
-    os.kill(replica.pid, signal.SIGSTOP)
+    programs.freeze(replica.pid)
 
 
 @pytest.fixture(params=[kill, freeze], ids=["killed", "frozen"])
@@ -62,7 +61,7 @@ def replica(place: Path, server: Server) -> Iterator[Server]:
 
 def thaw(replica: Server) -> None:
     if replica.running:
-        os.kill(replica.pid, signal.SIGCONT)
+        programs.thaw(replica.pid)
 
 
 def come_back(replica: Server) -> None:
@@ -145,7 +144,7 @@ def test_nobody_leads_without_the_replica(
 def test_active_says_so_before_it_steps_down(start: StartProgram, replica: Server) -> None:
     one = start("orchestrator", lease='ttl = "8s", renew = "1s"')
     one.role("active")
-    os.kill(replica.pid, signal.SIGSTOP)
+    freeze(replica)
     one.until(
         "degraded",
         lambda fields: (

@@ -6,7 +6,6 @@ replica that was promoted, a proxy in between): then only the commit number tell
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -105,11 +104,11 @@ def test_to_before_an_event_was_read(programs: list[Program], client: Client, se
     """Nothing happens after it: what stands in the inbox again must be read all the same."""
     orchestrator = programs[0]
     line = server.line()
-    orchestrator.signal(signal.SIGSTOP)
+    orchestrator.freeze()
     plans = chains(client, place / "lines", 1, 3)
     data = copy(line)
     assert line.call("XLEN", KEYS.inbox) == 1
-    orchestrator.signal(signal.SIGCONT)
+    orchestrator.thaw()
     all_end(client, line, programs, plans)
     put_back(line, data)
     all_end(client, line, programs, plans, timeout=8)

@@ -5,7 +5,6 @@ In each: the plan that runs meanwhile finishes, and no step's result is counted 
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ from chargehand.client import Client
 from chargehand.plan.life import PlanState
 from support.nodes import Node, StartNode
 from support.plans import view_of
-from support.programs import until, written
+from support.programs import freeze, thaw, until, written
 from support.server import Server
 
 
@@ -115,9 +114,10 @@ def test_orchestrator_frozen_for_longer_than_the_ttl(
     active, passive = pair
     plan = submit(client, place / "lines")
     running(place / "lines")
-    pid = active.kill_child("orchestrator", signal.SIGSTOP)
+    pid = active.child("orchestrator")["pid"]
+    freeze(pid)
     passive.until_status("active (epoch 2)")
-    active.kill_child("orchestrator", signal.SIGCONT)
+    thaw(pid)
     active.until_status(f"passive (waiting on lock, held by {passive.name}, epoch 2)")
     assert active.child("orchestrator")["pid"] == pid, "it steps down in place"
     assert "deposed: epoch 1" in active.log.read_text()

@@ -80,13 +80,13 @@ def test_the_orchestrator_is_dead(
     assert unseen.text == "step 0 has ended, and the orchestrator has not seen it yet"
     assert unseen.evidence[0] == f"its result is written: chargehand plan show --output {ends}"
     until_why(client, stays, "no-active", "running")
-    worker.signal(signal.SIGSTOP)
+    worker.freeze()
     silent = until_why(client, stays, "no-active", "owner-silent")[1]
     assert silent.text == "step 0 is with a worker that has fallen silent, on node-w (worker)"
     assert silent.evidence[-1] == "no orchestrator is active to take it back"
     assert silent.stuck
     (place / "gate-stays").touch()
-    worker.signal(signal.SIGCONT)
+    worker.thaw()
 
 
 def test_one_takes_over(orchestrators: Orchestrators, client: Client) -> None:
@@ -105,7 +105,7 @@ def test_one_is_behind(start_program: StartProgram, client: Client) -> None:
     """It is there and holds the lease, and what comes is not decided on."""
     orchestrator = start_program("orchestrator", lease='ttl = "30s", renew = "1s"')
     orchestrator.role("active")
-    orchestrator.signal(signal.SIGSTOP)
+    orchestrator.freeze()
     name = submit(client, "nothing")
     behind = until_why(client, name, "behind", "inbox")[0]
     assert behind.text.startswith("the orchestrator is behind: what happened ")
@@ -113,7 +113,7 @@ def test_one_is_behind(start_program: StartProgram, client: Client) -> None:
         "on node-a: chargehand logs orchestrator",
         "on node-a: chargehand step-down   (another one takes over)",
     ]
-    orchestrator.signal(signal.SIGCONT)
+    orchestrator.thaw()
     until_why(client, name, "no-worker")
 
 
@@ -210,15 +210,15 @@ def test_busy_unable_draining_silent(
     assert paused.advice[0].startswith("have the workers of its queue import it: ")
 
     until("it has said that it is idle", lambda: [one.member.busy for one in client.census().serving("@node-v")] == [0])
-    again.signal(signal.SIGSTOP)
+    again.freeze()
     third = submit(client, "nothing")
     cause_of(client, third, "queued")
-    orchestrator.signal(signal.SIGSTOP)  # else the worker is taken for dead as soon as it is silent
+    orchestrator.freeze()  # else the worker is taken for dead as soon as it is silent
     silent = until_why(client, third, "no-active", "workers-silent")[1]
     assert silent.text == "step 0 waits for a worker: those that serve 'default' are silent"
     assert silent.evidence[1].startswith("worker on node-v: working, 0 of 1 threads busy, silent for ")
-    again.signal(signal.SIGCONT)
-    orchestrator.signal(signal.SIGCONT)
+    again.thaw()
+    orchestrator.thaw()
     assert client.wait(third, 60) is PlanState.SUCCEEDED
 
 

@@ -33,6 +33,27 @@ def until(what: str, condition: Callable[[], object], timeout: float = 30.0) -> 
         time.sleep(0.01)
 
 
+def freeze(pid: int) -> None:
+    """SIGSTOP, and it has arrived: its threads run on until one of them takes the signal."""
+    os.kill(pid, signal.SIGSTOP)
+    until(f"{pid} is frozen", lambda: _states(pid) == {"T"})
+
+
+def thaw(pid: int) -> None:
+    os.kill(pid, signal.SIGCONT)
+
+
+def _states(pid: int) -> set[str]:
+    """Of its threads, as in proc_pid_stat(5): the letter after the name, which may hold anything."""
+    found = set()
+    for stat in Path(f"/proc/{pid}/task").glob("*/stat"):
+        try:
+            found.add(stat.read_text().rpartition(")")[2].split()[0])
+        except (FileNotFoundError, ProcessLookupError):
+            found.add("X")  # a thread that has ended since: what is frozen has none that ends
+    return found
+
+
 def written(path: Path) -> list[str]:
     """The lines that stand whole in a file that programs append to; none while it is not there.
 
@@ -119,6 +140,12 @@ class Program:
 
     def signal(self, number: int) -> None:
         self._popen.send_signal(number)
+
+    def freeze(self) -> None:
+        freeze(self.pid)
+
+    def thaw(self) -> None:
+        thaw(self.pid)
 
     def kill(self) -> None:
         self._popen.kill()
