@@ -51,10 +51,14 @@ class Output:
         return f"<output of step {self.step}{''.join(f'[{key!r}]' for key in self.path)}>"
 
 
+#: Steps as a definition names them: an index, or a half-open range. All that wait for the same share it: never changed.
+_Edges = list[int | tuple[int, int]]
+
+
 class _Frame:
     """One nesting of `sequence` or `concurrence`."""
 
-    def __init__(self, entry: set[int], *, ordered: bool) -> None:
+    def __init__(self, entry: _Edges, *, ordered: bool) -> None:
         self.ordered = ordered
         self.entry = entry  # what its next element waits for
         self.exits: set[int] = set()  # what the element after it waits for
@@ -63,7 +67,8 @@ class _Frame:
         if not exits:
             return
         if self.ordered:
-            self.entry = self.exits = set(exits)
+            self.exits = exits
+            self.entry = _edges(exits)
         else:
             self.exits |= exits
 
@@ -113,7 +118,7 @@ class Plan(Planning):
         self._asking: dict[int, Options] = {}  # what the actions of its steps ask for, by identity
         self._policies: list[Policy] = []
         self._steps: list[Step] = []
-        self._frames = [_Frame(set(), ordered=False)]
+        self._frames = [_Frame([], ordered=False)]
         self._planning: list[Action[..., Any]] = []  # whose planning code runs, the innermost last
         self._finalizing: list[Step] = []
         self._made_ms: int | None = None  # when its relative times began
@@ -221,7 +226,7 @@ class Plan(Planning):
     @contextmanager
     def _frame(self, *, ordered: bool) -> Iterator[None]:
         outer = self._frames[-1]
-        frame = _Frame(set(outer.entry), ordered=ordered)
+        frame = _Frame(outer.entry, ordered=ordered)
         self._frames.append(frame)
         try:
             yield
@@ -258,7 +263,8 @@ class Plan(Planning):
     ) -> Output:
         frame = self._frames[-1]
         index = len(self._steps)
-        self._steps.append(Step(self._use(found), given, _compress(sources | frame.entry), node))
+        after = _edges(sources, frame.entry) if sources else frame.entry
+        self._steps.append(Step(self._use(found), given, after, node))
         frame.close_element({index})
         output = Output(self, index)
         later = found.phase("finalize")
@@ -291,7 +297,7 @@ class Plan(Planning):
     def _finalize(self) -> list[Step]:
         """The finalize steps: the first after all steps, each further one after the one before it."""
         first = len(self._steps)
-        before: list[int | tuple[int, int]] = _compress(set(range(first)))
+        before = _edges(range(first))
         return [
             Step(step.policy, step.input, before if not number else [first + number - 1], step.node)
             for number, step in enumerate(self._finalizing)
@@ -379,15 +385,14 @@ def _holds_output(value: Any) -> bool:
     return False
 
 
-def _compress(steps: set[int]) -> list[int | tuple[int, int]]:
-    """Sorted, with runs of neighbours as half-open ranges."""
-    found: list[int | tuple[int, int]] = []
-    run: list[int] = []
-    for step in sorted(steps):
-        if run and step != run[-1] + 1:
-            found.append(run[0] if len(run) == 1 else (run[0], run[-1] + 1))
-            run = []
-        run.append(step)
-    if run:
-        found.append(run[0] if len(run) == 1 else (run[0], run[-1] + 1))
-    return found
+def _edges(steps: Iterable[int], more: _Edges | None = None) -> _Edges:
+    """Sorted, with neighbours as one range."""
+    ranges = [(step, step + 1) for step in steps]
+    ranges += [(edge, edge + 1) if isinstance(edge, int) else edge for edge in more or ()]
+    joined: list[tuple[int, int]] = []
+    for first, end in sorted(ranges):
+        if joined and first <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
+        else:
+            joined.append((first, end))
+    return [first if end == first + 1 else (first, end) for first, end in joined]

@@ -77,6 +77,16 @@ class Set:
             plan.add("nothing")
         return plan
 
+    def staged(self, steps: int, width: int) -> Plan:
+        """Each `width` steps begin when the ones before them have ended."""
+        plan = self.client.plan("bench")
+        with plan.sequence():
+            for _ in range(steps // width):
+                with plan.concurrence():
+                    for _ in range(width):
+                        plan.add("nothing")
+        return plan
+
     def singles(self, count: int) -> list[Plan]:
         return [self.wide(1) for _ in range(count)]
 
@@ -100,15 +110,16 @@ def test_one_large_plan(work: Set) -> None:
     work.start("orchestrator")
     work.start("worker")
 
-    def run(steps: int) -> tuple[float, float]:
-        """Seconds until accepted, and steps/s from then to its end."""
-        plan = work.wide(steps)
+    def run(steps: int, width: int) -> tuple[float, float, float]:
+        """Steps/s planned, seconds until accepted, and steps/s from then to its end."""
         begun = time.perf_counter()
+        plan = work.staged(steps, width)
+        planned = time.perf_counter()
         name = work.client.submit(plan)
         until("accepted", lambda: work.line.call("STRLEN", KEYS.states(name)), timeout=LONG)
         accepted = time.perf_counter()
         work.client.wait(name, LONG)
-        return accepted - begun, steps / (time.perf_counter() - accepted)
+        return steps / (planned - begun), accepted - planned, steps / (time.perf_counter() - accepted)
 
     def many(count: int) -> float:
         """Steps/s of plans of 100 steps, as many as make `count` steps."""
@@ -116,17 +127,21 @@ def test_one_large_plan(work: Set) -> None:
 
     many(2_000)  # warm
     small = [many(20_000) for _ in range(3)]
-    found = {steps: [run(steps) for _ in range(3)] for steps in (10_000, 100_000)}
+    shapes = {
+        "10,000 STEPS": (10_000, 10_000),
+        "100,000 STEPS": (100_000, 100_000),
+        "IN 2 STAGES": (100_000, 50_000),
+        "IN 5,000 STAGES": (100_000, 20),
+    }
+    found = [[run(*shape) for _ in range(3)] for shape in shapes.values()]
+    planned, accepted, ended = ([Figures([run[which] for run in runs]) for runs in found] for which in range(3))
     rows: list[tuple[str, str, list[Figures | None]]] = [
-        (
-            "accepted",
-            "s",
-            [None, *(Figures([accepted for accepted, _ in found[steps]]) for steps in (10_000, 100_000))],
-        ),
-        ("run", "steps/s", [Figures(small), *(Figures([rate for _, rate in found[steps]]) for steps in found)]),
+        ("planned", "steps/s", [None, *planned]),
+        ("accepted", "s", [None, *accepted]),
+        ("run", "steps/s", [Figures(small), *ended]),
     ]
     print()
-    print_columns("One plan", ["100 STEPS, MANY PLANS", "10,000 STEPS", "100,000 STEPS"], rows)
+    print_columns("One plan", ["100 STEPS, MANY PLANS", *shapes], rows)
     assert work.line.call("ZCARD", KEYS.index("P")) == 0
 
 

@@ -81,6 +81,36 @@ def test_outputs_make_order(work: Any) -> None:
     assert given(plan) == {"value": {"deep": [{"$ref": 0, "path": ["a", 0]}]}}
 
 
+def test_outputs_and_order_are_joined(work: Any) -> None:
+    plan = Plan("x")
+    with plan.sequence():
+        with plan.concurrence():
+            first = [plan.add(work) for _ in range(4)]
+        with plan.concurrence():
+            second = [plan.add(work, value=first[2]) for _ in range(3)]
+            plan.add(work, value=[second[0], second[2]])
+        plan.add(work, value=first[0])
+    assert after(plan)[4:] == [[(0, 4)]] * 3 + [[(0, 5), 6], [0, (4, 8)]]
+
+
+def test_what_waits_for_the_same_shares_it(work: Any) -> None:
+    """So that thousands that follow thousands cost as much as one each."""
+    plan = Plan("x")
+    with plan.sequence():
+        with plan.concurrence():
+            for _ in range(1_000):
+                plan.add(work)
+        with plan.concurrence():
+            for _ in range(1_000):
+                with plan.sequence():
+                    plan.add(work)
+                    plan.add(work)
+    waits = after(plan)
+    assert waits[1_000] == [(0, 1_000)]
+    assert len({id(step.after) for step in plan.definition().steps[1_000::2]}) == 1
+    assert waits[1_001::2] == [[step] for step in range(1_000, 3_000, 2)]
+
+
 def test_many_neighbouring_outputs_are_a_range(work: Any) -> None:
     plan = Plan("p")
     outputs = [plan.add(work)["size"] for _ in range(1_000)]

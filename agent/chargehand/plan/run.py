@@ -13,6 +13,7 @@ from typing import NamedTuple
 from msgspec import Raw, Struct
 
 from chargehand.plan.life import DONE, STEP_LIFE, PlanState, StepEvent, StepState
+from chargehand.plan.spans import Spans
 from chargehand.wire import Definition, Step
 
 __all__ = ["DefinitionError", "More", "PlanRecord", "PlanRun", "StepRecord", "Unreadable", "check_steps", "refused"]
@@ -83,10 +84,10 @@ class PlanRecord(Struct, array_like=True, omit_defaults=True):
 
 
 class _Group:
-    __slots__ = ("dependents", "end", "first", "left")
+    __slots__ = ("dependents", "left")
 
-    def __init__(self, first: int, end: int) -> None:
-        self.first, self.end, self.left = first, end, end - first
+    def __init__(self, left: int) -> None:
+        self.left = left
         self.dependents: list[int] = []
 
 
@@ -121,6 +122,7 @@ class PlanRun:
         "records",
         "rest",
         "size",
+        "spans",
         "state",
         "steps",
         "total",
@@ -138,6 +140,7 @@ class PlanRun:
         self.waiting: list[int] = []  # a step: how many edges and groups it still waits for
         self.edges: dict[int, list[int]] = {}
         self.groups: dict[tuple[int, int], _Group] = {}
+        self.spans: Spans[_Group] | None = None  # the groups by their steps; none in most plans
         self.records: dict[int, StepRecord] = {}
         self.rest: PlanRecord | None = None
         # Most plans in memory wait for a worker: what is empty then is shared, not held by each.
@@ -195,8 +198,10 @@ class PlanRun:
                 continue
             group = self.groups.get((low, high))
             if group is None:
-                group = self.groups[low, high] = _Group(low, high)
-                group.left -= sum(state.count(done, low + 1, high + 1) for done in DONE)
+                left = high - low - sum(state.count(done, low + 1, high + 1) for done in DONE)
+                group = self.groups[low, high] = _Group(left)
+                self.spans = self.spans or Spans(self.total)
+                self.spans.add(low, high, group)
             if group.left:
                 group.dependents.append(index)
                 waits += 1
@@ -307,12 +312,13 @@ class PlanRun:
     def _release(self, step: int) -> None:
         for dependent in self.edges.pop(step, ()):
             self._satisfy(dependent)
-        for group in self.groups.values():
-            if group.first <= step < group.end:
-                group.left -= 1
-                if not group.left:
-                    for dependent in group.dependents:
-                        self._satisfy(dependent)
+        if self.spans is None:
+            return
+        for group in self.spans.at(step):
+            group.left -= 1
+            if not group.left:
+                for dependent in group.dependents:
+                    self._satisfy(dependent)
 
     def _satisfy(self, step: int) -> None:
         self.waiting[step] -= 1
