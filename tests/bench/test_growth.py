@@ -78,13 +78,13 @@ class Set:
         return plan
 
     def staged(self, steps: int, width: int) -> Plan:
-        """Each `width` steps begin when the ones before them have ended."""
+        """A step a host; each `width` steps begin when the ones before them have ended."""
         plan = self.client.plan("bench")
         with plan.sequence():
-            for _ in range(steps // width):
+            for stage in range(steps // width):
                 with plan.concurrence():
-                    for _ in range(width):
-                        plan.add("nothing")
+                    for host in range(stage * width, (stage + 1) * width):
+                        plan.add("echo", value=f"host-{host:06}.rack-{host % 40:02}.example.com")
         return plan
 
     def singles(self, count: int) -> list[Plan]:
@@ -123,7 +123,7 @@ def test_one_large_plan(work: Set) -> None:
 
     def many(count: int) -> float:
         """Steps/s of plans of 100 steps, as many as make `count` steps."""
-        return count / work.through([work.wide(100) for _ in range(count // 100)])
+        return count / work.through([work.staged(100, 100) for _ in range(count // 100)])
 
     many(2_000)  # warm
     small = [many(20_000) for _ in range(3)]

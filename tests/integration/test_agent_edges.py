@@ -225,9 +225,9 @@ def test_a_second_machine_of_the_same_name_waits(start_node: StartNode, server: 
     line.call("SET", keys.node("node-a"), "another-machine", "PX", 8_000)
     node = start_node("node-a")
     node.until_status("waiting (node name node-a in use by machine another-machine); workers 0/1")
-    assert "barred: node name node-a in use by machine another-machine" in node.log.read_text()
+    node.until_logged("barred: node name node-a in use by machine another-machine")
     assert line.call("EXISTS", keys.members) == 0
     line.close()
     node.until_whole()
     assert node.status.startswith("active (epoch 1)")
-    assert "barred no more" in node.log.read_text()
+    node.until_logged("barred no more")

@@ -143,7 +143,7 @@ def test_what_is_no_text(place: Path) -> None:
     with running(place, shell("web", script)) as node:
         until("it has printed", lambda: len(logs(node)) == 2)
         assert [one["text"] for one in logs(node)] == ["\ufffd\ufffd\x00\x01 binary", "\x1b[31mred"]
-        assert "web: \ufffd\ufffd\x00\x01 binary\n" in node.log.read_text()
+        node.until_logged("web: \ufffd\ufffd\x00\x01 binary\n")
 
 
 def test_what_one_printed_before_it_ended_is_kept(place: Path) -> None:

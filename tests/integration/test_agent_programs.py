@@ -155,7 +155,7 @@ def test_never_ready(place: Path) -> None:
         node.until("it is told", lambda node: "web crashed 2 times since " in node.status)
         assert re.search(r"last: not READY in 1(\.\d+)? s$", node.status)
         assert events(node, "child_late")[:2] == [("child_late", "web")] * 2
-        assert "how=not READY in 1" in node.log.read_text()
+        node.until_logged("how=not READY in 1")
 
 
 # -- what it is given -----------------------------------------------------------------------------

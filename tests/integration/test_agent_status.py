@@ -164,7 +164,7 @@ def test_what_must_hold_and_does_not_asks_systemd_for_a_restart(place: Path, ser
     try:
         node.until("trigger", lambda node: "WATCHDOG=trigger" in heard(node))
         assert "STATUS=broken: the end of worker would not be noticed" in heard(node)
-        assert "agent_broken reason=the end of worker would not be noticed" in node.log.read_text()
+        node.until_logged("agent_broken reason=the end of worker would not be noticed")
     finally:
         node.kill()
         until("nothing lives", lambda: node.processes() == [], timeout=5.0)

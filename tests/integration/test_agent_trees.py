@@ -131,7 +131,7 @@ def test_orchestrator_that_dies_frees_the_lease_at_once(
     node.kill_child("orchestrator", number)
     node.until_status("active (epoch 2)", timeout=10.0)
     assert re.search(rf"orchestrator crashed once at \d\d:\d\d, last: killed by {number.name}", node.status)
-    assert "death_delivered" in node.log.read_text()
+    node.until_logged("death_delivered")
     plan = client.plan("after")
     plan.add("echo", value=1)
     assert client.wait(client.submit(plan), 10) is PlanState.SUCCEEDED

@@ -16,6 +16,7 @@ import psutil
 
 from chargehand.notify import Receiver
 from chargehand.supervisor.asking import ControlError, query
+from support.programs import until
 
 __all__ = ["Node", "StartNode"]
 
@@ -93,6 +94,10 @@ class Node:
 
     def until_whole(self, workers: str = "workers 1/1") -> None:
         self.until("ready with all workers", lambda node: "READY" in node.fields and workers in node.status)
+
+    def until_logged(self, text: str) -> None:
+        """What is logged comes another way than what is told, and may come after it."""
+        until(f"logged: {text}", lambda: text in self.log.read_text())
 
     def describe(self) -> dict[str, Any]:
         return query(self.runtime_dir / "agent.sock", "io.chargehand.Agent.Status")

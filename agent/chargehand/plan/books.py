@@ -38,7 +38,7 @@ MAX_SIZE = 256 * 1024  # bytes a commit
 ALONE_AFTER = 2  # a step lost so often runs with nothing beside it
 LEFT_OVER = 5_000  # ms: a successor looks after this time for what the last commit had no room for
 PLAN_RECORD = -2  # stands for a step number: the `PlanRecord`
-CACHE = 32 * 1024 * 1024  # bytes of plans kept in memory
+CACHE = 64 * 1024 * 1024  # bytes of plans kept in memory: two of 100,000 steps, or 20,000 small ones
 
 _RUNNING = int(PlanState.RUNNING)
 
@@ -88,14 +88,18 @@ class Books:
             self._size -= run.size
 
     def trim(self) -> None:
-        """Drop the plans that were used least lately, when there are too many; never one that has something to do."""
+        """Drop the plans that were used least lately, when there are too many.
+
+        Never one that has something to do, nor one of this turn: the next turn is likely about it too, and one that is
+        larger than all that is to be kept would be read again for each turn.
+        """
         for plan in self.over:
             self.forget(plan)
         self.over.clear()
         if self._size <= self._cache:
             return
         for plan in list(self.plans):
-            if plan not in self.eager:
+            if plan not in self.eager and plan not in self.touched:
                 self.forget(plan)
             if self._size <= self._cache:
                 return
