@@ -14,6 +14,7 @@ from chargehand.plan.undo import Undo
 __all__ = ["WINDOW", "Dispatch"]
 
 
+_RUNNING = int(PlanState.RUNNING)
 WINDOW = 2_000  # steps of one plan that stand in queues at once
 
 
@@ -40,7 +41,7 @@ class Dispatch:
     def _spread(self, run: PlanRun) -> bool:
         """Queue what is ready, or have it wait for its limits. False: the commit has no room for more."""
         most = _most(run)
-        while run.ready and run.standing < most and run.plan_state is PlanState.RUNNING:
+        while run.ready and run.standing < most and run.state[0] == _RUNNING:
             if self._books.commit.pushed and self._books.full:
                 return False
             self._queue(run, run.ready.popleft())

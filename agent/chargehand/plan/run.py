@@ -24,6 +24,7 @@ _EXPAND = 16
 _STEP = 240  # bytes in memory, measured: of a step beside its input
 _EDGE = 220  # of an entry of its `after`
 _STATES = frozenset(int(state) for state in StepState)
+_LIFE = {int(state): row for state, row in STEP_LIFE.items()}  # `state` holds numbers
 _NONE_READY: deque[int] = deque(maxlen=0)  # takes nothing, so that it stays empty
 _NONE: set[int] = set()  # never added to
 _WAITING = int(StepState.WAITING)
@@ -286,7 +287,7 @@ class PlanRun:
     def advance(self, step: int, event: StepEvent) -> bool:
         """Move one step by the table. False: the event says nothing to the state it is in."""
         before = self.state[step + 1]
-        after = STEP_LIFE[StepState(before)][event]
+        after = _LIFE[before][event]
         if after is None:
             return False
         self.state[step + 1] = after
