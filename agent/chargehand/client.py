@@ -54,7 +54,7 @@ from chargehand.store.watching import LOOK, SAID, Change, Follower
 from chargehand.why import Answer
 from chargehand.wire import Definition
 
-__all__ = ["Client", "NotPossible", "SubmitRefused", "WaitTimeout", "plan_id", "time_left"]
+__all__ = ["Client", "NotPossible", "SubmitRefused", "WaitTimeout", "hear", "plan_id", "time_left"]
 
 T = TypeVar("T")
 
@@ -187,7 +187,7 @@ class Client(Requests):
                 state = self.look(plan)
                 if state is not None:
                     return state
-                _hear(ears, min(self.patience(plan), time_left(plan, until)), state_only=True)
+                hear(ears, min(self.patience(plan), time_left(plan, until)), state_only=True)
 
     def decided(self, plan: str, timeout: float) -> bool:
         """Wait until the orchestrator has decided on what this client asked of a plan. False: it has not, in that time.
@@ -202,7 +202,7 @@ class Client(Requests):
                 left = until - time.monotonic()
                 if left <= 0:
                     return False
-                _hear(ears, min(_DECIDING, left), state_only=True)
+                hear(ears, min(_DECIDING, left), state_only=True)
         return True
 
     def look(self, plan: str) -> PlanState | None:
@@ -246,7 +246,7 @@ class Client(Requests):
                     while not follower.over:
                         yield from self.news(follower)
                         if not follower.over and not follower.behind:
-                            _hear(ears, min(LOOK, time_left(plan, until)), state_only=False)
+                            hear(ears, min(LOOK, time_left(plan, until)), state_only=False)
             except Unavailable:
                 time.sleep(min(0.2, time_left(plan, until)))
 
@@ -466,7 +466,7 @@ def time_left(plan: str, until: float) -> float:
     return left
 
 
-def _hear(ears: Line, seconds: float, *, state_only: bool) -> None:
+def hear(ears: Line, seconds: float, *, state_only: bool) -> None:
     """Return when there is news of the plan that `ears` listens to, or after that time."""
     until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0 and ears.ready(left):

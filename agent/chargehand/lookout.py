@@ -17,7 +17,10 @@ __all__ = ["ExecutorView", "Lookout"]
 
 T = TypeVar("T")
 
-_RETRY = 5.0  # seconds until a Redis that did not answer is tried again: each try may cost its time-out
+# A Redis that did not answer is tried again after a second, or after four times as long as the try took: those who
+# ask the others, on the same thread, are held by it for little of their time.
+_COST = 4
+_RETRY = 5.0  # seconds; at the latest after so many
 
 
 class ExecutorView(NamedTuple):
@@ -41,33 +44,38 @@ class Lookout:
         self._look_at = dict.fromkeys(clients, 0.0)  # boot time
 
     def ask(self, name: str, question: Callable[[Line, Keys], T]) -> T:
-        """Ask an executor's Redis. Raises `Unavailable`, and remembers it."""
+        """Ask an executor's Redis. Raises `Unavailable`, as `reach`."""
         client = self.clients[name]
+        return self.reach(name, lambda: client._ask(lambda line: question(line, client._keys)))
+
+    def reach(self, name: str, call: Callable[[], T]) -> T:
+        """Call something that needs an executor's Redis. Raises `Unavailable`: at once, until it is tried again."""
+        begun = boottime()
+        if name in self.away and begun < self._look_at[name]:
+            raise Unavailable(self.away[name])
         try:
-            answer = client._ask(lambda line: question(line, client._keys))
+            answer = call()
         except Unavailable as error:
-            self.lost(name, error)
+            self.clients[name].close()
+            self.away[name] = str(error)
+            now = boottime()
+            self._look_at[name] = now + min(max(PUBLISH_EVERY, _COST * (now - begun)), _RETRY)
             raise
         self.away.pop(name, None)
         return answer
 
-    def lost(self, name: str, error: Unavailable) -> None:
-        self.clients[name].close()
-        self.away[name] = str(error)
-        self._look_at[name] = boottime() + _RETRY
-
     def look(self, *, at_once: bool = False) -> list[str]:
         """Hear each executor, at most once a second unless `at_once`. The stale ones that answered."""
+        if at_once:
+            self._look_at = dict.fromkeys(self.clients, 0.0)
         return [
             name
             for name in self.clients
-            if (at_once or boottime() >= self._look_at[name])
-            and self.hear(name)
-            and not self.router.fresh(name, boottime())
+            if boottime() >= self._look_at[name] and self.hear(name) and not self.router.fresh(name, boottime())
         ]
 
     def hear(self, name: str) -> bool:
-        """Hear one executor now. False: its Redis does not answer."""
+        """Hear one executor. False: its Redis does not answer."""
         try:
             found = self.ask(name, read_load)
         except Unavailable:

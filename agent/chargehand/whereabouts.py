@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import time
 from collections.abc import Callable, Mapping
 from random import Random
 from types import TracebackType
@@ -177,7 +176,7 @@ class Whereabouts:
             return None
         if found.plan is not None:
             try:
-                trouble = "" if self._deliver(found.to, [found.plan], 0.0) else self._lookout.trouble(found.to)
+                trouble = "" if self._deliver(found.to, [found.plan]) else self._lookout.trouble(found.to)
             except (Unavailable, SubmitRefused) as error:
                 trouble = str(error)
             if trouble:
@@ -190,23 +189,19 @@ class Whereabouts:
         self._placed[plan] = found.to
         return found.to
 
-    def _deliver(self, name: str, plans: list[Prepared], until: float) -> bool:
-        """Send plans to one executor. False: its Redis cannot be reached, and nothing was sent."""
+    def _deliver(self, name: str, plans: list[Prepared]) -> bool:
+        """Send plans to one executor. False: its Redis cannot be reached, and nothing was sent.
+
+        Raises `Unavailable`: it has them or not, and no other may get them.
+        """
         if not self._lookout.hear(name):  # what was not sent can go elsewhere; what was sent and not answered cannot
             return False
-        while True:
-            try:
-                self._clients[name]._send(plans, 0.0)
-            except Unavailable as error:
-                self._lookout.lost(name, error)
-                unclear = f"executor {name} did not answer, and has it or not"
-                if time.monotonic() > until:
-                    raise Unavailable(f"plan {plans[0].plan}: {unclear} ({error})") from error
-                for plan in plans:
-                    self._waits(plan.plan, unclear)
-                time.sleep(0.2)
-            else:
-                return True
+        try:
+            self._lookout.reach(name, lambda: self._clients[name]._send(plans, 0.0))
+        except Unavailable as error:
+            unclear = f"executor {name} did not answer, and has it or not"
+            raise Unavailable(f"plan {plans[0].plan}: {unclear} ({error})") from error
+        return True
 
     def _waits(self, plan: str, why: str) -> None:
         if self.waits.get(plan) != why:
