@@ -22,6 +22,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from chargehand.aclient import AsyncClient
     from chargehand.actions import Action, action
+    from chargehand.aexecutors import AsyncExecutors
     from chargehand.client import Client, SubmitRefused, WaitTimeout
     from chargehand.context import Cancelled, Children, StepContext, SubPlansFailed, Unretriable, current_step
     from chargehand.executors import Executors
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Action",
     "AsyncClient",
+    "AsyncExecutors",
     "Cancelled",
     "Children",
     "Client",
@@ -55,6 +57,7 @@ __all__ = [
 _HOME = {
     "Action": "actions",
     "AsyncClient": "aclient",
+    "AsyncExecutors": "aexecutors",
     "Cancelled": "context",
     "Children": "context",
     "Client": "client",

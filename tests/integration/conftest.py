@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ from chargehand.registry import load_actions
 from chargehand.store.connection import Line
 from support.counting import Log
 from support.figures import Figures, print_figures
+from support.groups import Group, StartGroup
 from support.nodes import Node, StartNode
 from support.orchestrators import Orchestrators
 from support.programs import Program, StartProgram, write_config
@@ -68,6 +69,28 @@ def start_program(place: Path, server: Server) -> Iterator[StartProgram]:
     yield start
     for program in programs:
         program.stop()
+
+
+@pytest.fixture
+def second(place: Path) -> Iterator[Server]:
+    """Another server than the test's."""
+    running = Server(place / "second")
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def start_group(place: Path, server: Server) -> Iterator[StartGroup]:
+    """Start an executor, on the test's server or another one."""
+    groups: list[Group] = []
+
+    def start(name: str, on: Server | None = None, *, threads: int = 2, queues: Iterable[str] = ("default",)) -> Group:
+        groups.append(Group(place, on or server, name, threads=threads, queues=queues))
+        return groups[-1]
+
+    yield start
+    for group in groups:
+        group.end()
 
 
 @pytest.fixture

@@ -22,31 +22,9 @@ from chargehand.registry import load_actions
 from chargehand.store import moving
 from support.commands import Done, chargehand
 from support.faults import lines_of
-from support.groups import Group, client_config, knowing
+from support.groups import Group, StartGroup, client_config, knowing
 from support.programs import freeze, thaw, until, written
 from support.server import Server
-
-Start = Callable[..., Group]
-
-
-@pytest.fixture
-def start(place: Path, server: Server) -> Iterator[Start]:
-    groups: list[Group] = []
-
-    def start(name: str, on: Server | None = None, **how: object) -> Group:
-        groups.append(Group(place, on or server, name, **how))  # type: ignore[arg-type]
-        return groups[-1]
-
-    yield start
-    for group in groups:
-        group.end()
-
-
-@pytest.fixture
-def second(place: Path) -> Iterator[Server]:
-    running = Server(place / "second")
-    yield running
-    running.stop()
 
 
 @contextmanager
@@ -74,13 +52,16 @@ COMING_IN = 12.0  # seconds that plans come in
 BEFOREHAND = 1.5  # seconds' worth of them that come at once: all are busy, also while a busy machine holds one up
 
 
-def test_the_share_of_work_follows_capacity(place: Path, start: Start, server: Server, second: Server) -> None:
+def test_the_share_of_work_follows_capacity(
+    place: Path, start_group: StartGroup, server: Server, second: Server
+) -> None:
     """Within 5 % of each one's share, while more comes in than all can do; round robin does not, in the same run."""
     chance = random.Random(11)
     mean = sum(min(SHORTEST * chance.paretovariate(ALPHA), LONGEST) for _ in range(100_000)) / 100_000
     rate = 1.25 * sum(THREADS.values()) / mean
     groups = [
-        start(name, server if name in {"a", "b"} else second, threads=count).known() for name, count in THREADS.items()
+        start_group(name, server if name in {"a", "b"} else second, threads=count).known()
+        for name, count in THREADS.items()
     ]
     turns = itertools.cycle(THREADS)
 
@@ -123,9 +104,9 @@ def test_the_share_of_work_follows_capacity(place: Path, start: Start, server: S
     assert any(not 0.9 <= share <= 1.1 for share in in_turn.values()), (by_load, in_turn)
 
 
-def test_no_plan_waits_for_a_dead_one(place: Path, start: Start) -> None:
+def test_no_plan_waits_for_a_dead_one(place: Path, start_group: StartGroup) -> None:
     """Its orchestrator is killed for good. What it has not accepted goes elsewhere, what is new goes there at once."""
-    groups = [start(name).known() for name in "abc"]
+    groups = [start_group(name).known() for name in "abc"]
     dead = groups[1]
     told: list[str] = []
     with clients(place, *groups, told=told) as executors:
@@ -146,8 +127,8 @@ def test_no_plan_waits_for_a_dead_one(place: Path, start: Start) -> None:
     assert len(lines_of(place / "lines")) == 150
 
 
-def test_what_it_has_accepted_waits_for_it_and_says_so(place: Path, start: Start) -> None:
-    groups = [start(name).known() for name in "ab"]
+def test_what_it_has_accepted_waits_for_it_and_says_so(place: Path, start_group: StartGroup) -> None:
+    groups = [start_group(name).known() for name in "ab"]
     told: list[str] = []
     with clients(place, *groups, told=told) as executors:
         plan = executors.plan("long")
@@ -165,13 +146,15 @@ def test_what_it_has_accepted_waits_for_it_and_says_so(place: Path, start: Start
         assert executors.waits == {}
 
 
-def test_one_whose_redis_does_not_answer_keeps_its_plans_and_says_so(place: Path, start: Start, second: Server) -> None:
+def test_one_whose_redis_does_not_answer_keeps_its_plans_and_says_so(
+    place: Path, start_group: StartGroup, second: Server
+) -> None:
     told: list[str] = []
-    cut_off = start("a", second).known()
+    cut_off = start_group("a", second).known()
     with clients(place, cut_off) as alone:
         cut_off.orchestrator.kill()
         name = alone.submit(noting(alone, place, "kept"))
-    other = start("b").known()
+    other = start_group("b").known()
     second.kill()
     with clients(place, cut_off, other, told=told) as executors:
         new = executors.submit_all([noting(executors, place, f"new-{n}") for n in range(10)])
@@ -188,9 +171,9 @@ def test_one_whose_redis_does_not_answer_keeps_its_plans_and_says_so(place: Path
     assert set(lines_of(place / "lines").values()) == {1}
 
 
-def test_a_frozen_redis_does_not_stop_a_client(place: Path, start: Start, second: Server) -> None:
+def test_a_frozen_redis_does_not_stop_a_client(place: Path, start_group: StartGroup, second: Server) -> None:
     """It takes connections and never answers, as behind a cable that was pulled."""
-    groups = [start("a", second).known(), start("b").known()]
+    groups = [start_group("a", second).known(), start_group("b").known()]
     with clients(place, *groups) as executors:
         first = executors.submit(noting(executors, place, "first"), executor="b")
         ends_well(executors, first)
@@ -203,9 +186,9 @@ def test_a_frozen_redis_does_not_stop_a_client(place: Path, start: Start, second
             thaw(second.pid)
 
 
-def test_anybody_finds_a_plan_and_brings_it_on(place: Path, start: Start) -> None:
+def test_anybody_finds_a_plan_and_brings_it_on(place: Path, start_group: StartGroup) -> None:
     """The client that was moving it died between the two executors."""
-    groups = [start(name).known() for name in "ab"]
+    groups = [start_group(name).known() for name in "ab"]
     groups[0].orchestrator.kill()
     with clients(place, *groups) as first:
         pinned = first.submit(noting(first, place, "pinned"), executor="a")
@@ -230,8 +213,8 @@ def test_anybody_finds_a_plan_and_brings_it_on(place: Path, start: Start) -> Non
     line.close()
 
 
-def test_everybodys_plans_can_be_moved_from_a_dead_one(place: Path, start: Start) -> None:
-    groups = [start(name).known() for name in "ab"]
+def test_everybodys_plans_can_be_moved_from_a_dead_one(place: Path, start_group: StartGroup) -> None:
+    groups = [start_group(name).known() for name in "ab"]
     with clients(place, *groups) as executors:
         with pytest.raises(NotPossible, match="executor a works"):
             executors.move("a")
@@ -246,8 +229,8 @@ def test_everybodys_plans_can_be_moved_from_a_dead_one(place: Path, start: Start
         assert executors.where(pinned) == "a"
 
 
-def test_a_key_is_one_plan_wherever_it_goes(place: Path, start: Start) -> None:
-    groups = [start(name).known() for name in "abc"]
+def test_a_key_is_one_plan_wherever_it_goes(place: Path, start_group: StartGroup) -> None:
+    groups = [start_group(name).known() for name in "abc"]
     with clients(place, *groups) as one, clients(place, *groups) as other:
         for number in range(20):
             text = f"keyed-{number}"
@@ -263,8 +246,8 @@ def test_a_key_is_one_plan_wherever_it_goes(place: Path, start: Start) -> None:
     assert len(lines_of(place / "lines")) == 20
 
 
-def test_a_plan_goes_where_its_nodes_and_queues_are(place: Path, start: Start) -> None:
-    groups = [start("a").known(), start("b", queues=("hosts", "default")).known()]
+def test_a_plan_goes_where_its_nodes_and_queues_are(place: Path, start_group: StartGroup) -> None:
+    groups = [start_group("a").known(), start_group("b", queues=("hosts", "default")).known()]
     with clients(place, *groups) as executors:
         for _ in range(5):
             plan = executors.plan("aimed")
@@ -287,8 +270,8 @@ def test_a_plan_goes_where_its_nodes_and_queues_are(place: Path, start: Start) -
 
 class TestCommandLine:
     @pytest.fixture
-    def groups(self, start: Start) -> list[Group]:
-        return [start(name).known() for name in "ab"]
+    def groups(self, start_group: StartGroup) -> list[Group]:
+        return [start_group(name).known() for name in "ab"]
 
     @pytest.fixture
     def run(self, place: Path, groups: list[Group]) -> Callable[..., Done]:

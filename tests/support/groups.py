@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TypeAlias
 
 from chargehand.config.load import load
 from chargehand.config.settings import Settings
@@ -12,7 +13,7 @@ from chargehand.store.load import read_load
 from support.programs import Program, until, write_config
 from support.server import Server
 
-__all__ = ["Group", "client_config", "knowing"]
+__all__ = ["Group", "StartGroup", "client_config", "knowing"]
 
 
 class Group:
@@ -61,6 +62,10 @@ class Group:
         for program in self._programs:
             program.kill()
             program.stop()
+
+
+#: The fixture `start_group`: a name, the server when it is not the test's, and `threads`, `queues` by keyword.
+StartGroup: TypeAlias = Callable[..., Group]
 
 
 def client_config(directory: Path, groups: Iterable[Group]) -> Path:

@@ -144,6 +144,12 @@ def kills_its_worker(path: str) -> None:
 
 
 @action
+def patch(host: str) -> str:
+    """What docs/executors.md submits."""
+    return f"patched {host}"
+
+
+@action
 def where() -> str:
     return current_step().node
 
