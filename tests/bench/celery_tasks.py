@@ -17,6 +17,9 @@ def nothing() -> None:
     count()
 
 
+send = nothing.delay
+
+
 def chain(length: int) -> None:
     """`length` tasks, each after the one before."""
     celery_chain(*(nothing.si() for _ in range(length))).apply_async()

@@ -15,6 +15,9 @@ def nothing() -> None:
     count()
 
 
+send = nothing.send
+
+
 def chain(length: int) -> None:
     """`length` tasks, each after the one before."""
     dramatiq.pipeline([nothing.message_with_options(args=(), pipe_ignore=True) for _ in range(length)]).run()

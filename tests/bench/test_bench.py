@@ -45,15 +45,16 @@ class Ours:
         self.client = client
         self.line = server.line()
 
-    def plans(self, count: int, fill: Callable[[Plan], object]) -> None:
-        """Submit `count` plans and wait until all have ended."""
+    def plans(self, count: int, fill: Callable[[Plan], object], *, bulk: bool = True) -> None:
+        """Submit `count` plans, in bulk or by a call each, and wait until all have ended."""
         plans = []
         for _ in range(count):
             plan = self.client.plan("bench")
             fill(plan)
             plans.append(plan)
         before = self.line.call("ZCARD", KEYS.index("S"))
-        self.client.submit_all(plans)
+        for some in [plans] if bulk else [[plan] for plan in plans]:
+            self.client.submit_all(some)
         until("all ended", lambda: self.line.call("ZCARD", KEYS.index("S")) == before + count, timeout=120)
 
     def stamp(self) -> float:
