@@ -112,6 +112,7 @@ class AsyncClient(Awaited[Client]):
     # -- reading ----------------------------------------------------------------------------------
 
     read = awaited(Client.read)
+    results = awaited(Client.results)
     why = awaited(Client.why)
     output = awaited(Client.output)
     moves = awaited(Client.moves)

@@ -43,7 +43,7 @@ from chargehand.store.connection import Dialer, Full, Line, Unavailable, Unconfi
 from chargehand.store.history import Moment, read_history
 from chargehand.store.keys import Keys
 from chargehand.store.moves import Moves
-from chargehand.store.plans import PlanView
+from chargehand.store.plans import PlanView, ResultView
 from chargehand.store.queues import QueueView, read_queues
 from chargehand.store.searching import Wanted
 from chargehand.store.stats import Stats, Trouble, read_stats
@@ -281,27 +281,35 @@ class Client(Requests):
             raise NotPossible(no_plan(plan))
         return self._ask(lambda line: read_children(line, self._keys, plan, step, state=state, first=first, most=most))
 
-    def read(self, plan: str, *, steps: bool = True) -> PlanView | None:
-        """All about a plan; None when there is none of that id. With its steps it says what holds it up."""
-        view = self._ask(lambda line: reading.read_plan(line, self._keys, plan, steps=steps))
+    def read(self, plan: str, *, steps: bool = True, results: bool = True) -> PlanView | None:
+        """All about a plan; None when there is none of that id. With its steps it says what holds it up.
+
+        results: False: without what its steps have left (see `results`), which may be much.
+        """
+        view = self._ask(lambda line: reading.read_plan(line, self._keys, plan, steps=steps, results=results))
         if view is not None and steps and view.state not in _ENDED_WORDS:
             found = self._ask(lambda line: evidence.gather(line, self._keys, view, far=0))
             view.waits = why.reasons(found) if found is not None else []
         return view
 
-    def why(self, plan: str) -> Answer:
+    def results(self, plan: str, steps: Iterable[int]) -> dict[int, ResultView]:
+        """What these steps have left: of those that have succeeded."""
+        return self._ask(lambda line: reading.read_results(line, self._keys, plan, list(steps)))
+
+    def why(self, plan: str, view: PlanView | None = None) -> Answer:
         """Where a plan stands and why it does not go on. `plan`: its id, or the beginning of one that no other has.
 
+        view: the plan with its steps as it was read a moment ago, so that it need not be read again.
         It never raises `Unavailable`: the answer then says that Redis cannot be reached.
         """
         try:
-            return self._ask(lambda line: self._why(line, plan))
+            return self._ask(lambda line: self._why(line, plan, view))
         except Unavailable as error:
             return why.unreachable(plan, str(error))
 
-    def _why(self, line: Line, plan: str) -> Answer:
+    def _why(self, line: Line, plan: str, view: PlanView | None = None) -> Answer:
         settings = self._settings
-        view = reading.read_plan(line, self._keys, plan, results=False)
+        view = view or reading.read_plan(line, self._keys, plan, results=False)
         if view is None:
             elsewhere = evidence.look_elsewhere(line, self._keys, plan)
             answer = why.nowhere(plan, elsewhere, settings.executor.name)

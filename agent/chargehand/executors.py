@@ -56,33 +56,33 @@ class Executors(Placing):
 
     # -- reading ----------------------------------------------------------------------------------
 
-    def read(self, plan: str, *, steps: bool = True) -> PlanView | None:
-        """All about a plan; None when there is none of that id. Raises `Unavailable`: it may be where none answers."""
+    def read(self, plan: str, *, steps: bool = True, results: bool = True) -> PlanView | None:
+        """As `Client.read`, wherever the plan is. Raises `Unavailable`: it may be where none answers."""
         if self._alone is not None:
-            return self._alone.read(plan, steps=steps)
+            return self._alone.read(plan, steps=steps, results=results)
         known = plan in self._placed
         name = self.where(plan)
         if name is None:
             if self._lookout.away:
                 raise Unavailable(f"plan {plan} {self._unknown()}")
             return None
-        view = self._lookout.reach(name, partial(self._clients[name].read, plan, steps=steps))
+        view = self._lookout.reach(name, partial(self._clients[name].read, plan, steps=steps, results=results))
         if view is None and known:  # somebody has moved it since
             self._placed.pop(plan, None)
-            return self.read(plan, steps=steps)
+            return self.read(plan, steps=steps, results=results)
         return _at(view, name) if view is not None else None
 
-    def why(self, plan: str) -> Answer:
+    def why(self, plan: str, view: PlanView | None = None) -> Answer:
         """As `Client.why`, wherever the plan is. It never raises `Unavailable`."""
         if self._alone is not None:
-            return self._alone.why(plan)
+            return self._alone.why(plan, view)
         try:
             known = plan in self._placed
             name = self.where(plan)
         except Unavailable as error:
             return why.unreachable(plan, str(error))
         if name is not None:
-            answer = self._clients[name].why(plan)
+            answer = self._clients[name].why(plan, view)
             if answer.state == "none" and known:  # somebody has moved it since
                 self._placed.pop(plan, None)
                 return self.why(plan)

@@ -107,7 +107,7 @@ class Policy(Struct, frozen=True, array_like=True, omit_defaults=True):
     cancels: bool = False  # a suspended step wants to be told ("cancel") before it is cancelled
 
 
-class Step(Struct, frozen=True, array_like=True, omit_defaults=True):
+class Step(Struct, frozen=True, array_like=True, omit_defaults=True, gc=False):
     """One step of a definition. `after` names earlier steps: an index, or a half-open range [first, end)."""
 
     policy: int  # index into the definition's policies
@@ -180,7 +180,7 @@ class Entry(NamedTuple):
     raw: bytes
 
 
-class Result(Struct, frozen=True, array_like=True):
+class Result(Struct, frozen=True, array_like=True, gc=False):
     """What a finished attempt leaves under its plan."""
 
     attempt: int

@@ -7,9 +7,11 @@ from pathlib import Path
 
 from chargehand.client import Client
 from chargehand.config.load import load
+from chargehand.decoding import decode
 from chargehand.plan.life import PlanState
 from chargehand.registry import load_actions
 from chargehand.store.plans import ChildCounts
+from chargehand.wire import STEPS_A_PART
 from support.plans import view_of
 from support.programs import Program, StartProgram, until, write_config
 from support.server import Server
@@ -172,3 +174,26 @@ def test_times_from_now_are_counted_by_the_clock_of_redis(running: Program, clie
     assert abs(view.start_at_ms - (int(seconds) + 3_600) * 1000) < 60_000
     assert view.start_before_ms - view.start_at_ms == 3_600_000
     assert view.submitted_ms <= time.time() * 1000
+
+
+def test_a_large_plan_is_read_part_by_part(running: Program, client: Client) -> None:
+    """Its definition lies in Redis in three parts; what its steps have left is read with it, apart from it, or not."""
+    plan = client.plan("work")
+    for number in range(2 * STEPS_A_PART):
+        plan.add("echo", value=f"{number:032}")
+    plan.add("echo", value="last")
+    name = client.submit(plan)
+    assert client.wait(name, 60) is PlanState.SUCCEEDED
+    view = view_of(client, name)
+    assert [step.index for step in view.steps] == list(range(2 * STEPS_A_PART + 1))
+    assert {step.state for step in view.steps} == {"succeeded"}
+    assert [decode(step.result.output) for step in view.steps[1_998:] if step.result] == [
+        f"{1_998:032}",
+        f"{1_999:032}",
+        "last",
+    ]
+    bare = client.read(name, results=False)
+    assert bare is not None
+    assert {step.result for step in bare.steps} == {None}
+    assert client.results(name, [1_999]) == {1_999: view.steps[1_999].result}
+    assert client.results(name, []) == client.results("of-no-plan", [0]) == {}

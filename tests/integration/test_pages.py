@@ -153,6 +153,31 @@ def test_pages_read_and_act_without_scripts(
         expect(page.locator("#live_badge .badge")).to_have_text("succeeded")
 
 
+def test_a_plan_of_very_many_steps(
+    running: Program, client: Client, console: Console, browser: Browser, place: Path
+) -> None:
+    """Its states are counted; what its steps have left is read only of those that are listed."""
+    plan = client.plan("patch the hosts")
+    plan.add("fails_until", path=str(place / "flag"))
+    for number in range(2_500):
+        plan.add("echo", value=f"host {number}")
+    name = client.submit(plan)
+    assert client.wait(name, 60) is PlanState.PAUSED
+    with visit(browser, console) as anybody:
+        page = anybody.go(f"/plans/{name}?page=3")
+        tabs = page.get_by_role("navigation", name="Steps by state")
+        expect(tabs).to_contain_text("failed 1")
+        expect(tabs).to_contain_text("succeeded 2,500")
+        expect(page.locator("#live_why")).to_contain_text("step 0 (fails_until) failed")
+        expect(page.locator("#live_steps tbody tr")).to_have_count(50)
+        expect(page.locator("#live_steps tbody tr").first).to_contain_text("node-w")
+        expect(page.locator("#live_line tbody tr").first).to_contain_text("0 fails_until")
+        expect(page.locator("#live_line")).to_contain_text("Of so large a plan it shows")
+        expect(page.locator("#live_graph")).to_contain_text("2,500 x echo")
+        page.get_by_role("link", name="149", exact=True).click()
+        expect(page.get_by_role("region", name="Output")).to_contain_text("host 148")
+
+
 def test_what_does_not_fit_is_refused_with_the_reason(
     running: Program, client: Client, console: Console, browser: Browser, place: Path
 ) -> None:

@@ -98,6 +98,15 @@ def test_attempts_are_those_that_failed_that_succeeded_and_that_run() -> None:
     assert views.attempts(view, [], 900, {})[0][3:5] == (300, 400)  # without the history, from the result
 
 
+def test_without_the_history_the_last_failure_is_known() -> None:
+    error = Failure("ValueError", "no", "node-a", started_ms=100, ended_ms=200)
+    view = PlanView("p", "work", "paused", 1, {}, steps=[StepView(0, "a", "default", "failed", 2, error=error)])
+    (found,) = views.attempts(view, [], 900, {})
+    assert found == views.Attempt(0, "a", 2, 100, 200, "node-a", "failed")
+    told = Moment(200, "failed", step=0, attempt=2, node="node-a", started_ms=100, error=error)
+    assert views.attempts(view, [told], 900, {}) == [found]  # once
+
+
 def test_what_runs_began_when_its_worker_says() -> None:
     told = Member("worker", "node-c", "worker", 1, 0, "1", running=["p/1/3", "other/1/3"], for_ms=[200, 10])
     census = Census(1000, "default", None, 0, "", 0, 0, 0, {}, {}, [Seen("w", told, 0.5, False)])

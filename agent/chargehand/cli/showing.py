@@ -95,7 +95,7 @@ def show(plan_id: str, which: str | None, *, graph: bool, with_output: bool, as_
         if as_json:
             print_json(view)
             return
-        answer = executors.why(plan_id) if _stands_still(view) else None
+        answer = executors.why(plan_id, view) if _stands_still(view) else None
         work = _work(executors, view)
     width = terminal_width()
     if answer is not None:

@@ -91,32 +91,36 @@ def graph(steps: Sequence[StepView]) -> Graph:
 
 def layers(steps: Sequence[StepView]) -> list[int]:
     """Of each step, how many must be done one after the other before it."""
-    highest = _Highest(len(steps))
-    found = []
+    found: list[int] = []
+    highest = _Highest(found, len(steps))
     for step in steps:
         before = -1
         for one in step.after:
-            first, end = (one, one + 1) if isinstance(one, int) else one
-            before = max(before, highest.of(first, end))
-        highest.put(step.index, before + 1)
+            before = max(before, found[one] if isinstance(one, int) else highest.of(*one))
         found.append(before + 1)
     return found
 
 
 class _Highest:
-    """The highest value in a range of a list that is being filled (a segment tree): ranges may be long and many."""
+    """The highest value in a range of a list that grows (a segment tree): ranges may be long and many."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, values: Sequence[int], size: int) -> None:
+        """`size`: how long the list will be at most."""
+        self._values = values
+        self._known = 0  # of the values, those that are in the tree: none before a range is asked for
         self._size = max(1, size)
         self._tree = [-1] * (2 * self._size)
 
-    def put(self, at: int, value: int) -> None:
+    def _put(self, at: int, value: int) -> None:
         at += self._size
         while at and self._tree[at] < value:
             self._tree[at] = value
             at //= 2
 
     def of(self, first: int, end: int) -> int:
+        for at in range(self._known, len(self._values)):
+            self._put(at, self._values[at])
+        self._known = len(self._values)
         low, high, best = first + self._size, end + self._size, -1
         while low < high:
             if low & 1:

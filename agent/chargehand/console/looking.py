@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ from chargehand.doctor.checks import examine
 from chargehand.executors import Executors
 from chargehand.plan.calendar import CalendarError, following
 from chargehand.requests import NotPossible, no_plan
-from chargehand.store.plans import PLAN_WORDS, PlanView
+from chargehand.store.plans import PLAN_WORDS, PlanView, StepView
 from chargehand.store.recurring import RecurringView
 from chargehand.store.stats import Minute, QueueStats
 from chargehand.why import Answer, needs_somebody
@@ -34,7 +34,7 @@ _A_PAGE = 50  # plans of a list
 _STEPS = 50  # of a plan on one page
 _LINES = 300  # of what a plan's steps say
 _MOMENTS = 300  # of a plan's history
-_WHOLE = 2_000  # steps: of larger plans the history is not read
+_WHOLE = 2_000  # steps: of larger plans the history is not read, and results only of the steps that are listed
 _PAGES = 400  # of a list of plans; whoever looks for older ones narrows the filters
 _ENTRIES = 100  # of a queue
 _THROUGH = 5_000  # plans that a search by text looks through
@@ -212,12 +212,15 @@ def plan(executors: Executors, address: Address) -> dict[str, Any]:
     answer = _why(executors, view)
     census = client.census()
     run = views.running(census, name)
-    moments = list(client.history(name)) if view.total <= _WHOLE else []
-    tries = views.attempts(view, moments, census.now_ms, run)
     show = address.get("show", "")
-    steps = [step for step in view.steps if show in {"", step.state}]
+    steps = [step for step in view.steps if step.state == show] if show else view.steps
     page = _number(address.get("page"))
     shown = steps[(page - 1) * _STEPS : page * _STEPS]
+    whole = view.total <= _WHOLE
+    if not whole:
+        _put_results(client, view, shown)
+    moments = list(client.history(name)) if whole else []
+    tries = views.attempts(view, moments, census.now_ms, run)
     return {
         "now_ms": census.now_ms,
         "view": view,
@@ -230,6 +233,7 @@ def plan(executors: Executors, address: Address) -> dict[str, Any]:
         "failed": [step.index for step in view.steps if step.state == "failed"][:_STEPS],
         "graph": drawing.graph(view.steps),
         "line": drawing.time_line(tries),
+        "whole": whole,
         "spoken": [one for one in client.news(client.follower(name, past=_LINES)) if one.kind in {"out", "err", "say"}],
         "steps": shown,
         "step_page": page,
@@ -241,17 +245,24 @@ def plan(executors: Executors, address: Address) -> dict[str, Any]:
 
 
 def _read(executors: Executors, name: str) -> PlanView:
-    view = executors.read(name)
+    head = executors.read(name, steps=False)
+    view = executors.read(name, results=head.total <= _WHOLE) if head is not None else None
     if view is None:
         raise Missing(no_plan(name))
     return view
+
+
+def _put_results(client: Client, view: PlanView, steps: Iterable[StepView]) -> None:
+    """What these steps have left, into a view that was read without."""
+    for index, result in client.results(view.plan, [step.index for step in steps]).items():
+        view.steps[index].result = result
 
 
 def _why(executors: Executors, view: PlanView) -> Answer | None:
     """None: it goes on, or it has ended well."""
     if view.state == "succeeded":
         return None
-    answer = executors.why(view.plan)
+    answer = executors.why(view.plan, view)
     return answer if any(cause.kind not in {"running", "moves"} for cause in answer.causes) else None
 
 
@@ -263,7 +274,10 @@ def step(executors: Executors, address: Address) -> dict[str, Any]:
     number = int(wanted)
     client = executors.at(name)
     one = view.steps[number]
-    moments = client.history(name) if view.total <= _WHOLE else []
+    whole = view.total <= _WHOLE
+    if not whole:
+        _put_results(client, view, [one])
+    moments = client.history(name) if whole else []
     page, show = _number(address.get("page")), address.get("show", "")
     children = client.children(name, number, state=show or None, first=(page - 1) * _A_PAGE, most=_A_PAGE)
     chosen = children.counts.get(show, 0) if show else children.total

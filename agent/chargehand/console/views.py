@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from operator import attrgetter
 from typing import NamedTuple
 
 import msgspec
@@ -150,7 +151,7 @@ def step_allows(view: PlanView, step: StepView) -> set[str]:
 
 def step_counts(view: PlanView) -> dict[str, int]:
     """How many steps are in which state; those that run apart from those that are queued."""
-    return dict(Counter(step.state for step in view.steps))
+    return dict(Counter(map(attrgetter("state"), view.steps)))
 
 
 def after(step: StepView) -> str:
@@ -232,33 +233,26 @@ def attempts(
 ) -> list[Attempt]:
     """All that is known of who ran what when: by step, then by time. What runs now ends now."""
     found: dict[int, list[Attempt]] = defaultdict(list)
-    actions = {step.index: step.action for step in view.steps}
     for one in moments:
-        if one.step is not None and one.started_ms and one.step in actions:
-            found[one.step].append(
-                Attempt(one.step, actions[one.step], one.attempt, one.started_ms, one.ms, one.node, one.what)
-            )
+        if one.step is not None and one.started_ms and one.step < len(view.steps):
+            action = view.steps[one.step].action
+            found[one.step].append(Attempt(one.step, action, one.attempt, one.started_ms, one.ms, one.node, one.what))
     for step in view.steps:
-        result = step.result
-        seen = {(one.attempt, one.outcome) for one in found[step.index]}
-        if result is not None and (result.attempt, "succeeded") not in seen:
-            found[step.index].append(
-                Attempt(
-                    step.index,
-                    step.action,
-                    result.attempt,
-                    result.started_ms,
-                    result.ended_ms,
-                    result.node,
-                    "succeeded",
-                )
-            )
+        result, error = step.result, step.error
+        if result is None and error is None and step.state != "running":
+            continue  # most, of a large plan
+        tries = found[step.index]
+        seen = {(one.attempt, one.outcome) for one in tries}
+        ended = []
+        if result is not None:
+            ended.append((result.attempt, result.started_ms, result.ended_ms, result.node, "succeeded"))
+        if error is not None and error.started_ms and step.state == "failed":
+            ended.append((step.attempt, error.started_ms, error.ended_ms, error.node, "failed"))
+        tries += [Attempt(step.index, step.action, *one) for one in ended if (one[0], one[-1]) not in seen]
         if step.state == "running":
             where = run.get((step.index, step.attempt)) or Running("", _ready_ms(view, step, found))
             began = min(where.since_ms, now_ms)
-            found[step.index].append(
-                Attempt(step.index, step.action, step.attempt, began, now_ms, where.node, "running")
-            )
+            tries.append(Attempt(step.index, step.action, step.attempt, began, now_ms, where.node, "running"))
     return [one for step in sorted(found) for one in sorted(found[step], key=lambda one: one.started_ms)]
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import TypeVar
 
 import msgspec
@@ -29,12 +30,13 @@ __all__ = [
     "is_child",
     "read_heads",
     "read_plan",
+    "read_results",
 ]
 
 T = TypeVar("T")
 
 
-class ResultView(Struct):
+class ResultView(Struct, gc=False):
     """A result with its names, as readers outside want it."""
 
     attempt: int
@@ -62,7 +64,9 @@ class ChildCounts(Struct):
     generation: int = 0  # how often its sub-plans had all ended before
 
 
-class StepView(Struct, omit_defaults=True):
+class StepView(Struct, omit_defaults=True, gc=False):
+    """One step. A plan may have 100,000 of them: the garbage collector, which could find no cycle, is spared them."""
+
     index: int
     action: str
     queue: str
@@ -126,7 +130,10 @@ def read_heads(line: Line, keys: Keys, plans: Sequence[str]) -> list[PlanView]:
 
 
 def read_plan(line: Line, keys: Keys, plan: str, *, steps: bool = True, results: bool = True) -> PlanView | None:
-    """The whole of a plan; None when there is none of that id. `results`: with what its steps have left."""
+    """The whole of a plan; None when there is none of that id. `results`: with what its steps have left.
+
+    There may be 100,000 steps: what all have is put together at once, what some have is put in afterwards.
+    """
     if not steps:
         found = read_heads(line, keys, [plan])
         return found[0] if found else None
@@ -142,16 +149,26 @@ def read_plan(line: Line, keys: Keys, plan: str, *, steps: bool = True, results:
         return None
     view, definition = _head(plan, head, states or b"", error)
     _date(line, keys, [view])
-    all_steps = list(definition.steps)
-    for part in range(definition.parts):
-        all_steps += decode(line.call("LINDEX", keys.plan(plan), 2 + part), list[Step])
-    reader = _Steps(
-        definition.policies, states or b"", records, outputs[0] if outputs else [], said, _owned(line, keys, plan)
-    )
-    view.steps = [reader.view(index, step) for index, step in enumerate(all_steps)]
+    parts = line.batch([("LINDEX", keys.plan(plan), 2 + part) for part in range(definition.parts)])
+    if None in parts:  # it has gone meanwhile
+        return None
+    all_steps = [*definition.steps, *chain.from_iterable(decode(part, list[Step]) for part in parts)]
+    view.steps = _steps(definition.policies, all_steps, states or b"", _owned(line, keys, plan))
+    for index, record in _by_step(records, StepRecord):
+        _put_record(view.steps[index], record)
+    for index, progress in _by_step(said, Progress):
+        view.steps[index].progress = progress
+    for index, result in _by_step(outputs[0] if outputs else [], Result):
+        view.steps[index].result = _result(result)
     begun = [step.progress.fraction for step in view.steps if step.progress and step.state in {"running", "suspended"}]
     view.progress = _share_done(view, sum(begun))
     return view
+
+
+def read_results(line: Line, keys: Keys, plan: str, steps: Sequence[int]) -> dict[int, ResultView]:
+    """What these steps have left, those of them that have succeeded."""
+    found = line.call("HMGET", keys.outputs(plan), *steps) if steps else []
+    return {step: _result(decode(value, Result)) for step, value in zip(steps, found, strict=True) if value is not None}
 
 
 def _head_commands(keys: Keys, plan: str) -> list[Command]:
@@ -201,50 +218,47 @@ def _date(line: Line, keys: Keys, views: Sequence[PlanView]) -> None:
         view.since_ms = int(float(score or 0))
 
 
-class _Steps:
-    """What is known of a plan's steps, apart from its definition."""
+_WORD_OF_LETTER = {int(state): word for state, word in STEP_WORDS.items()}
 
-    def __init__(
-        self,
-        policies: Sequence[Policy],
-        states: bytes,
-        records: list[bytes],
-        outputs: list[bytes],
-        progress: list[bytes],
-        owned: set[int],
-    ) -> None:
-        self._policies = policies
-        self._states = states[1:]
-        self._records = _by_step(records, StepRecord)
-        self._results = _by_step(outputs, Result)
-        self._progress = _by_step(progress, Progress)
-        self._owned = owned
 
-    def view(self, index: int, step: Step) -> StepView:
-        policy = self._policies[step.policy]
-        state = STEP_WORDS[StepState(self._states[index])] if self._states else "waiting"
-        record = self._records.get(index) or StepRecord()
-        result = self._results.get(index)
-        more = record.more
-        return StepView(
-            index=index,
-            action=policy.action,
-            queue=f"@{step.node}" if step.node else policy.queue,
-            state="running" if state == "queued" and index in self._owned else state,
-            attempt=record.attempt,
-            after=step.after,
-            losses=record.losses,
-            error=decode(record.error, Failure) if record.error else None,
-            result=ResultView(*msgspec.structs.astuple(result)) if result is not None else None,
-            progress=self._progress.get(index),
-            children=ChildCounts(more.total, more.ok, more.bad, more.generation) if more and more.total else None,
+def _steps(policies: Sequence[Policy], steps: Sequence[Step], states: bytes, owned: set[int]) -> list[StepView]:
+    """What the definition and the states say of all steps. `states` is empty before the plan is accepted."""
+    words = [_WORD_OF_LETTER[letter] for letter in states[1:]] or ["waiting"] * len(steps)
+    for index in owned:
+        if words[index] == "queued":
+            words[index] = "running"
+    actions = [policy.action for policy in policies]
+    queues = [policy.queue for policy in policies]
+    return [
+        StepView(
+            index,
+            actions[step.policy],
+            f"@{step.node}" if step.node else queues[step.policy],
+            word,
+            1,
+            step.after,
         )
+        for index, (step, word) in enumerate(zip(steps, words, strict=True))
+    ]
 
 
-def _by_step(fields: list[bytes], kind: type[T]) -> dict[int, T]:
+def _put_record(step: StepView, record: StepRecord) -> None:
+    more = record.more
+    step.attempt, step.losses = record.attempt, record.losses
+    if record.error:
+        step.error = decode(record.error, Failure)
+    if more and more.total:
+        step.children = ChildCounts(more.total, more.ok, more.bad, more.generation)
+
+
+def _result(result: Result) -> ResultView:
+    return ResultView(*msgspec.structs.astuple(result))
+
+
+def _by_step(fields: list[bytes], kind: type[T]) -> Iterator[tuple[int, T]]:
     """The fields of a hash that are named by a step's number."""
     pairs = zip(fields[::2], fields[1::2], strict=True)
-    return {int(name): decode(value, kind) for name, value in pairs if name.isdigit()}
+    return ((int(name), decode(value, kind)) for name, value in pairs if name.isdigit())
 
 
 def _owned(line: Line, keys: Keys, plan: str) -> set[int]:

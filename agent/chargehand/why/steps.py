@@ -24,12 +24,13 @@ def under_way(evidence: Evidence) -> Iterator[Cause]:
     stands = ((step.index, _stand(evidence, step)) for step in evidence.view.steps)
     for index, stand in islice(((index, stand) for index, stand in stands if stand is not None), LOOKED_AT):
         groups.setdefault(stand.reason, []).append((index, stand))
+    left_out = _not_all(evidence)
     for reason, some in groups.items():
         steps = [index for index, _ in some]
         first = some[0][1]
         seen = [line for _, stand in some[:NAMED] for line in stand.own]
         text = f"{acting(steps, reason.verb)} {reason.rest}"
-        yield Cause(reason.kind, text, [*seen, *first.common, *_not_all(evidence)], first.advice, steps, reason.stuck)
+        yield Cause(reason.kind, text, [*seen, *first.common, *left_out], first.advice, steps, reason.stuck)
 
 
 def _not_all(evidence: Evidence) -> list[str]:
