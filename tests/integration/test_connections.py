@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from chargehand.config.settings import Duration, RedisSettings
 from chargehand.store.connection import Dialer, Line, Unavailable
 from support.programs import Program, until, write_config
 from support.server import Server, binary, free_port
+from support.tls import Tls
 
 
 @pytest.fixture
@@ -68,8 +68,7 @@ def test_user_and_password_file(place: Path, server: Server) -> None:
 
 def test_unreadable_password_is_degraded_not_an_exit(place: Path, server: Server) -> None:
     """Exit 78 is for the TOML alone."""
-    config = write_config(place, server.url, node="node-a")
-    config.write_text(config.read_text().replace("[redis]", f'[redis]\npassword_file = "{place}/nothing"'))
+    config = write_config(place, server.url, node="node-a", redis={"password_file": f"{place}/nothing"})
     program = Program(place, config, "orchestrator")
     try:
         program.role("waiting")
@@ -87,38 +86,31 @@ def test_unix_socket(place: Path, extra_server: Callable[..., object]) -> None:
     connected(RedisSettings(url=f"unix://{place}/r.sock"))
 
 
-def test_tls_with_client_certificates(place: Path, extra_server: Callable[..., object]) -> None:
-    openssl = shutil.which("openssl")
-    assert openssl is not None, "openssl is needed to make certificates"
-    linked = subprocess.run(["ldd", binary()], capture_output=True, text=True, check=False).stdout
-    if "libssl" not in linked:
-        pytest.skip(f"{binary()} is built without TLS")
+def test_tls_with_client_certificates(place: Path) -> None:
+    tls = Tls(place / "tls")
+    server = Server(place / "server", tls=tls)
+    try:
+        known = tls.settings(server.url)
+        connected(known)
+        for stranger in (replace(known, ca_file=None), replace(known, cert_file=None, key_file=None)):
+            with pytest.raises(Unavailable, match=r"TLS: (?i:.*certificate)"):
+                Dialer(stranger).line()
+    finally:
+        server.stop()
 
-    def certificate(name: str, *more: str) -> None:
-        subprocess.run(
-            [
-                *(openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={name}"),
-                *("-keyout", f"{name}.key", "-out", f"{name}.crt", *more),
-            ],
-            cwd=place,
-            check=True,
-            capture_output=True,
-        )
 
-    certificate("ca")
-    issued = ("-CA", "ca.crt", "-CAkey", "ca.key", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1")
-    certificate("server", *issued, "-addext", "basicConstraints=critical,CA:FALSE")
-    certificate("client", *issued, "-addext", "basicConstraints=critical,CA:FALSE")
-    port = free_port()
-    extra_server(
-        *("--port", "0", "--tls-port", str(port), "--save", ""),
-        *("--tls-cert-file", "server.crt", "--tls-key-file", "server.key", "--tls-ca-cert-file", "ca.crt"),
-    )
-    url = f"rediss://127.0.0.1:{port}/0"
-    stranger = RedisSettings(url=url, cert_file=f"{place}/client.crt", key_file=f"{place}/client.key")
-    connected(replace(stranger, ca_file=f"{place}/ca.crt"))
-    with pytest.raises(Unavailable, match=r"TLS: .*certificate"):
-        Dialer(stranger).line()
+def test_ca_file_is_all_that_is_believed(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whom the system believes counts only where there is no `ca_file`."""
+    tls, other = Tls(place / "tls"), Tls(place / "other")
+    server = Server(place / "server", tls=tls)
+    try:
+        known = tls.settings(server.url)
+        monkeypatch.setenv("SSL_CERT_FILE", known.ca_file or "")
+        connected(replace(known, ca_file=None))
+        with pytest.raises(Unavailable, match=r"TLS: .*certificate"):
+            Dialer(replace(known, ca_file=other.keys["ca_file"])).line()
+    finally:
+        server.stop()
 
 
 def test_sentinel(place: Path, server: Server, extra_server: Callable[..., object]) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeAlias
 
@@ -62,15 +63,25 @@ def written(path: Path) -> list[str]:
     return path.read_text().rpartition("\n")[0].splitlines() if path.exists() else []
 
 
-def write_config(directory: Path, url: str, *, node: str, extra: str = "", lease: str = "") -> Path:
-    """A configuration file for a node; its actions are tests/support/test_actions.py."""
+def write_config(
+    directory: Path,
+    url: str,
+    *,
+    node: str,
+    extra: str = "",
+    lease: str = "",
+    redis: Mapping[str, str | int] | None = None,
+) -> Path:
+    """A configuration file for a node; its actions are those of tests/support. `redis`: further keys of [redis]."""
     path = directory / f"{node}.toml"
+    more = "\n".join(f"{key} = {json.dumps(value)}" for key, value in (redis or {}).items())
     path.write_text(
         f"""
 [node]
 name = "{node}"
 [redis]
 url = "{url}"
+{more}
 [orchestrator]
 lease = {{ {lease or 'ttl = "2s", renew = "400ms"'} }}
 [actions]

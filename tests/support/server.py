@@ -9,9 +9,13 @@ import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from chargehand.config.settings import RedisSettings
 from chargehand.store.connection import Dialer, Line, Unavailable
+
+if TYPE_CHECKING:
+    from support.tls import Tls
 
 __all__ = ["Server", "binary", "free_port"]
 
@@ -45,11 +49,15 @@ class Server:
         fsync: str = "always",
         port: int | None = None,
         options: Sequence[str] = (),
+        tls: Tls | None = None,
     ) -> None:
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
         self.port = port or free_port()
-        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.url = f"{'rediss' if tls else 'redis'}://127.0.0.1:{self.port}/0"
+        self._settings = tls.settings(self.url) if tls else RedisSettings(url=self.url)
+        speaking = tls.options(self.port) if tls else {"port": str(self.port)}
+        self._speaking = [word for name, value in speaking.items() for word in (f"--{name}", value)]
         self._appendonly, self._fsync, self._options = appendonly, fsync, options
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
@@ -59,7 +67,7 @@ class Server:
         self._process = subprocess.Popen(
             [
                 binary(),
-                *("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.directory)),
+                *(*self._speaking, "--bind", "127.0.0.1", "--dir", str(self.directory)),
                 *("--save", "", "--appendonly", self._appendonly, "--appendfsync", self._fsync),
                 *self._options,
             ],
@@ -101,7 +109,7 @@ class Server:
             self._process = None
 
     def line(self) -> Line:
-        return Dialer(RedisSettings(url=self.url)).line()
+        return Dialer(self._settings).line()
 
     def wipe(self) -> None:
         """All data is lost (the server must be stopped)."""

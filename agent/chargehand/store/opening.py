@@ -29,29 +29,40 @@ class NotFound(Exception):
     """There is no server where one was looked for. The message is for a status line."""
 
 
+class _TlsConnection(SSLConnection):
+    """Believes `ca_file` alone: redis-py's own believes the system's authorities too, and reads them each time."""
+
+    def _wrap_socket_with_ssl(self, sock: socket.socket) -> ssl.SSLSocket:
+        context = ssl.create_default_context(cafile=self.ca_certs)
+        if self.certfile is not None:
+            context.load_cert_chain(self.certfile, self.keyfile)
+        return context.wrap_socket(sock, server_hostname=self.host)
+
+
 class Opener:
     """Every method connects and logs in; each raises one of `FAILURES`. Secrets are read anew each time."""
 
     def __init__(self, settings: RedisSettings) -> None:
         self._settings = settings
         self._tls = (settings.url or "").startswith("rediss")
+        self._kind = _TlsConnection if self._tls else Connection
 
     def named(self, url: str) -> AbstractConnection:
         """The server that a URL of one server names."""
         where: dict[str, Any] = dict(parse_url(url))
-        kind = where.pop("connection_class", SSLConnection if self._tls else Connection)
+        kind = where.pop("connection_class", self._kind)
         if self._settings.username:
             where.pop("username", None)
         options = {**self._login(), **{key: value for key, value in where.items() if value is not None}}
-        return self._open(kind, options)
+        return self._open(self._kind if self._tls else kind, options)
 
     def server(self, address: Address, db: int = 0) -> AbstractConnection:
-        return self._open(SSLConnection if self._tls else Connection, {**self._at(address), **self._login(), "db": db})
+        return self._open(self._kind, {**self._at(address), **self._login(), "db": db})
 
     def sentinel(self, address: Address) -> AbstractConnection:
         settings = self._settings
         login = {"username": settings.sentinel_username, "password": _read(settings.sentinel_password_file)}
-        return self._open(SSLConnection if self._tls else Connection, {**self._at(address), **login})
+        return self._open(self._kind, {**self._at(address), **login})
 
     def _at(self, address: Address) -> dict[str, Any]:
         return {"host": address[0], "port": address[1]}
@@ -72,7 +83,6 @@ class Opener:
                 "ssl_ca_certs": settings.ca_file and usable(settings.ca_file, secret=False),
                 "ssl_certfile": settings.cert_file and usable(settings.cert_file, secret=False),
                 "ssl_keyfile": settings.key_file and usable(settings.key_file, secret=True),
-                "ssl_check_hostname": True,
             }
         if issubclass(kind, Connection):
             options["socket_keepalive"] = True
@@ -99,6 +109,8 @@ def reason_of(error: Exception) -> str:
         return str(error)
     cause: BaseException | None = error
     while cause is not None:
+        if isinstance(cause, ssl.SSLEOFError):  # whether its reason is read before depends on who is quicker
+            return "TLS: the server closed the connection: it may want a certificate (cert_file)"
         if isinstance(cause, ssl.SSLError):  # an OSError whose number means something else
             return f"TLS: {getattr(cause, 'verify_message', '') or cause.reason or cause}"
         if isinstance(cause, OSError) and cause.errno:
