@@ -20,6 +20,7 @@ from support.commands import chargehand
 from support.faults import chains, counted_once, lines_of
 from support.programs import Program, until, write_config
 from support.server import free_port
+from support.tls import Tls
 
 KEYS = Keys("default")
 Start = Callable[..., list[Program]]
@@ -31,16 +32,23 @@ def replicas() -> int:
 
 
 @pytest.fixture
-def cluster(place: Path, replicas: int) -> Iterator[Cluster]:
-    made = Cluster(place / "cluster", replicas=replicas)
+def tls(place: Path, request: pytest.FixtureRequest) -> Tls | None:
+    """A test that is parametrized with True gets it, between the nodes too."""
+    return Tls(place / "tls") if getattr(request, "param", False) else None
+
+
+@pytest.fixture
+def cluster(place: Path, replicas: int, tls: Tls | None) -> Iterator[Cluster]:
+    made = Cluster(place / "cluster", replicas=replicas, tls=tls)
     yield made
     made.stop()
 
 
-def write(place: Path, url: str, node: str, executor: str = "default", min_replicas: int = 0) -> Path:
-    path = write_config(place, url, node=node, extra=f'[executor]\nname = "{executor}"')
-    path.write_text(path.read_text().replace("[redis]", f"[redis]\nmin_replicas = {min_replicas}"))
-    return path
+def write(
+    place: Path, url: str, node: str, executor: str = "default", *, min_replicas: int = 0, tls: Tls | None = None
+) -> Path:
+    redis: dict[str, str | int] = {"min_replicas": min_replicas, **(tls.keys if tls else {})}
+    return write_config(place, url, node=node, extra=f'[executor]\nname = "{executor}"', redis=redis)
 
 
 def connect(config: Path) -> Client:
@@ -49,14 +57,15 @@ def connect(config: Path) -> Client:
 
 
 @pytest.fixture
-def start(place: Path, cluster: Cluster) -> Iterator[Start]:
+def start(place: Path, cluster: Cluster, tls: Tls | None) -> Iterator[Start]:
     """One orchestrator, or two, and a worker."""
     programs: list[Program] = []
 
     def begin(executor: str = "default", *, min_replicas: int = 0, orchestrators: int = 1) -> list[Program]:
         before = len(programs)
         for number in range(orchestrators):
-            config = write(place, cluster.url, f"{executor}-{number}", executor, min_replicas)
+            node = f"{executor}-{number}"
+            config = write(place, cluster.url, node, executor, min_replicas=min_replicas, tls=tls)
             programs.append(Program(place, config, "orchestrator").ready())
         programs.append(Program(place, config, "worker").ready())
         return programs[before:]
@@ -66,13 +75,14 @@ def start(place: Path, cluster: Cluster) -> Iterator[Start]:
         program.stop()
 
 
-def test_executors_on_several_nodes(start: Start, cluster: Cluster, place: Path) -> None:
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"], indirect=True)
+def test_executors_on_several_nodes(start: Start, cluster: Cluster, tls: Tls | None, place: Path) -> None:
     """Each is whole in one slot; two of them are on two nodes."""
     home = cluster.owner("default")
     other = next(name for name in map(str, range(100)) if cluster.owner(name) is not home)
     for executor in ("default", other):
         start(executor)
-        with connect(write(place, cluster.url, f"client-{executor}", executor)) as client:
+        with connect(write(place, cluster.url, f"client-{executor}", executor, tls=tls)) as client:
             plans = chains(client, place / f"lines-{executor}", 5, 5)
             for plan in plans:
                 assert client.wait(plan, 30) is PlanState.SUCCEEDED
@@ -124,17 +134,19 @@ def test_the_node_of_the_slot_fails_over(start: Start, cluster: Cluster, place: 
     assert all(program.running for program in programs)
 
 
-def test_any_node_that_lives_is_enough_to_find_it(cluster: Cluster) -> None:
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"], indirect=True)
+def test_any_node_that_lives_is_enough_to_find_it(cluster: Cluster, tls: Tls | None) -> None:
     home = cluster.owner("default")
     stranger = next(node for node in cluster.nodes if node is not home)
-    url = f"redis+cluster://127.0.0.1:{free_port()},127.0.0.1:{stranger.port}"
-    line = Dialer(RedisSettings(url=url), "default").line()
+    some = f"127.0.0.1:{free_port()},127.0.0.1:{stranger.port}"
+    settings = tls.settings(f"rediss+cluster://{some}") if tls else RedisSettings(url=f"redis+cluster://{some}")
+    line = Dialer(settings, "default").line()
     line.call("SET", KEYS.mark, "x")
     assert ask(home, "GET", KEYS.mark) == b"x"
     stranger.kill()
     home.kill()
     with pytest.raises(Unavailable, match=r"cluster 127\.0\.0\.1:\d+: node 127\.0\.0\.1:\d+: Connection refused"):
-        Dialer(RedisSettings(url=url), "default").line()
+        Dialer(settings, "default").line()
 
 
 def test_a_url_of_one_server_says_what_it_met(cluster: Cluster, place: Path) -> None:

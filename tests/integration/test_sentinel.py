@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from chargehand.client import Client
 from chargehand.config.load import load
@@ -15,18 +16,26 @@ from chargehand.plan.life import PlanState
 from chargehand.registry import load_actions
 from chargehand.store.connection import Dialer, Unavailable
 from chargehand.store.keys import Keys
+from chargehand.store.server import sentinels
 from support.faults import chains, counted_once, lines_of, nothing_left
 from support.programs import Program, until, write_config
 from support.sentinels import Group, Sentinel, follows, leads, url_of
 from support.server import Server
+from support.tls import Tls
 
 KEYS = Keys("default")
 
 
 @pytest.fixture
-def group(place: Path) -> Iterator[Group]:
+def tls(place: Path, request: pytest.FixtureRequest) -> Tls | None:
+    """A test that is parametrized with True gets it, between all: servers, sentinels, clients."""
+    return Tls(place / "tls") if getattr(request, "param", False) else None
+
+
+@pytest.fixture
+def group(place: Path, tls: Tls | None) -> Iterator[Group]:
     """With two replicas: after the loss of one server there is a master with one."""
-    made = Group(place / "group", replicas=2)
+    made = Group(place / "group", replicas=2, tls=tls)
     yield made
     made.stop()
 
@@ -36,25 +45,25 @@ def min_replicas() -> int:
     return 1
 
 
-def config(place: Path, url: str, node: str, min_replicas: int) -> Path:
-    path = write_config(place, url, node=node)
-    path.write_text(path.read_text().replace("[redis]", f"[redis]\nmin_replicas = {min_replicas}"))
-    return path
+@pytest.fixture
+def redis(min_replicas: int, tls: Tls | None) -> dict[str, str | int]:
+    """Further keys of [redis]."""
+    return {"min_replicas": min_replicas, **(tls.keys if tls else {})}
 
 
-def connect(place: Path, url: str, min_replicas: int) -> Client:
-    settings = load(config(place, url, "client", min_replicas)).settings
+def connect(place: Path, url: str, redis: Mapping[str, str | int]) -> Client:
+    settings = load(write_config(place, url, node="client", redis=redis)).settings
     return Client(settings, load_actions(settings).actions)
 
 
 @pytest.fixture
-def client(place: Path, group: Group, min_replicas: int) -> Iterator[Client]:
-    with connect(place, group.url, min_replicas) as made:
+def client(place: Path, group: Group, redis: dict[str, str | int]) -> Iterator[Client]:
+    with connect(place, group.url, redis) as made:
         yield made
 
 
 @pytest.fixture
-def executor(place: Path, group: Group, min_replicas: int) -> Iterator[list[Program]]:
+def executor(place: Path, group: Group, redis: dict[str, str | int]) -> Iterator[list[Program]]:
     """The active orchestrator, the passive one, two workers."""
     programs: list[Program] = []
     try:
@@ -64,7 +73,7 @@ def executor(place: Path, group: Group, min_replicas: int) -> Iterator[list[Prog
             ("worker", "node-a"),
             ("worker", "node-b"),
         ):
-            programs.append(Program(place, config(place, group.url, node, min_replicas), argv).ready())
+            programs.append(Program(place, write_config(place, group.url, node=node, redis=redis), argv).ready())
         yield programs
     finally:
         for program in programs:
@@ -74,9 +83,9 @@ def executor(place: Path, group: Group, min_replicas: int) -> Iterator[list[Prog
 class Submitter:
     """Submits plan after plan, and knows which were acknowledged."""
 
-    def __init__(self, place: Path, url: str, min_replicas: int) -> None:
+    def __init__(self, place: Path, url: str, redis: Mapping[str, str | int]) -> None:
         self.acknowledged: list[str] = []
-        self._client = connect(place, url, min_replicas)
+        self._client = connect(place, url, redis)
         self._place = place
         self._enough = threading.Event()
         self._thread = threading.Thread(target=self._go_on, daemon=True)
@@ -101,13 +110,18 @@ def fails_over(group: Group, how: str) -> Server:
     return group.until_master_is_another()
 
 
-@pytest.mark.parametrize(("how", "min_replicas"), [("master-killed", 1), ("planned", 2)])
+@pytest.mark.parametrize(
+    ("how", "min_replicas", "tls"),
+    [("master-killed", 1, False), ("planned", 2, False), ("master-killed", 1, True)],
+    ids=["master-killed", "planned", "master-killed-tls"],
+    indirect=["tls"],
+)
 def test_failover_while_plans_run(
-    executor: list[Program], client: Client, group: Group, place: Path, how: str, min_replicas: int
+    executor: list[Program], client: Client, group: Group, place: Path, how: str, redis: dict[str, str | int]
 ) -> None:
     """In a planned one the old master serves on for a while, perhaps with one replica: so both must have a plan."""
     plans = chains(client, place / "lines", 5, 60, seconds=0.05)
-    submitter = Submitter(place, group.url, min_replicas)
+    submitter = Submitter(place, group.url, redis)
     until("all is under way", lambda: len(submitter.acknowledged) > 20 and len(lines_of(place / "lines")) > 10)
     master = fails_over(group, how)
     seen = len(submitter.acknowledged)
@@ -146,11 +160,12 @@ def test_a_client_that_waits_over_a_failover_gets_its_answer(
     assert found == [PlanState.SUCCEEDED]
 
 
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"], indirect=True)
 def test_an_old_master_that_lives_is_left_as_soon_as_another_is_told(
-    group: Group, caplog: pytest.LogCaptureFixture
+    group: Group, tls: Tls | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It is made a replica seconds later: all that is written to it until then is lost."""
-    dialer = Dialer(RedisSettings(url=group.url), "default")
+    dialer = Dialer(tls.settings(group.url) if tls else RedisSettings(url=group.url), "default")
     dialer.follow()
     ears = dialer.line()
     ears.call("SUBSCRIBE", KEYS.lease_channel)
@@ -201,3 +216,18 @@ def test_a_sentinel_that_knows_an_old_master_is_not_believed(group: Group, place
             Dialer(RedisSettings(url=url_of([stale])), "default").line()
     finally:
         stale.kill()
+
+
+@pytest.mark.parametrize("tls", [True], ids=["tls"], indirect=True)
+def test_sentinels_that_want_a_certificate(group: Group, tls: Tls) -> None:
+    """`rediss+sentinel://` says that they speak TLS too; `chargehand doctor` asks each of them."""
+    known = tls.settings(group.url)
+    Dialer(known, "default").line().close()
+    assert [(one.trouble, one.sentinels, one.majority) for one in sentinels(known)] == [("", 3, "")] * 3
+    for stranger, why in (
+        (replace(known, cert_file=None, key_file=None), r"TLS: (?i:.*certificate)"),
+        (replace(known, ca_file=None), r"TLS: (?i:.*certificate)"),
+        (replace(known, url=group.url.replace("rediss", "redis")), r"Connection (closed|reset) by "),
+    ):
+        with pytest.raises(Unavailable, match=rf"main by sentinel 127\.0\.0\.1:\d+: sentinel [\d.:]+: {why}"):
+            Dialer(stranger, "default").line()

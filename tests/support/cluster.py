@@ -8,6 +8,7 @@ from typing import Any
 from chargehand.store.keys import Keys
 from support.programs import until
 from support.server import Server, free_port
+from support.tls import Tls
 
 __all__ = ["Cluster", "ask"]
 
@@ -16,9 +17,9 @@ _BUS = 10_000  # the port of a node's bus is that much higher
 
 
 class Cluster:
-    def __init__(self, directory: Path, *, replicas: int = 0) -> None:
+    def __init__(self, directory: Path, *, replicas: int = 0, tls: Tls | None = None) -> None:
         """`replicas`: of the node that has the slot of the executor `default`."""
-        self._directory = directory
+        self._directory, self._tls = directory, tls
         self.replicas: list[Server] = []
         self.nodes = [self._node(number) for number in range(3)]
         for number, node in enumerate(self.nodes):
@@ -26,7 +27,8 @@ class Cluster:
             ask(node, "CLUSTER", "ADDSLOTS", *slots)
             ask(node, "CLUSTER", "SET-CONFIG-EPOCH", number + 1)
         self._meet(self.nodes[1:])
-        self.url = f"redis+cluster://{','.join(f'127.0.0.1:{node.port}' for node in self.nodes)}"
+        hosts = ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
+        self.url = f"{'rediss' if tls else 'redis'}+cluster://{hosts}"
         if replicas:
             owner = self.owner("default")
             self.replicas = [self._node(3 + number) for number in range(replicas)]
@@ -44,6 +46,7 @@ class Cluster:
         return Server(
             self._directory / f"node-{number}",
             port=port,
+            tls=self._tls,
             options=(
                 *("--cluster-enabled", "yes", "--cluster-node-timeout", "1500"),
                 *("--cluster-require-full-coverage", "no", "--repl-diskless-sync-delay", "0"),

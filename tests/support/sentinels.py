@@ -13,6 +13,7 @@ from chargehand.store.connection import Line, Unavailable
 from chargehand.store.opening import FAILURES, Opener
 from support.programs import until
 from support.server import Server, binary, free_port
+from support.tls import Tls
 
 __all__ = ["Group", "Sentinel", "follows", "leads", "url_of"]
 
@@ -20,13 +21,15 @@ MASTER = "main"
 
 
 class Sentinel:
-    def __init__(self, directory: Path, master_port: int, *, quorum: int = 2) -> None:
+    def __init__(self, directory: Path, master_port: int, *, quorum: int = 2, tls: Tls | None = None) -> None:
         """`master_port`: where it finds the master; the group's other servers and sentinels it finds by itself."""
         directory.mkdir()
         self.port = free_port()
+        self._opener = Opener(tls.settings("rediss://") if tls else RedisSettings(url="redis://"))
+        speaking = tls.options(self.port) if tls else {"port": str(self.port)}
         config = directory / "sentinel.conf"
         config.write_text(
-            f"port {self.port}\nbind 127.0.0.1\ndir {directory}\n"
+            "".join(f"{name} {value}\n" for name, value in speaking.items()) + f"bind 127.0.0.1\ndir {directory}\n"
             f"sentinel monitor {MASTER} 127.0.0.1 {master_port} {quorum}\n"
             f"sentinel down-after-milliseconds {MASTER} 1000\nsentinel failover-timeout {MASTER} 6000\n"
         )
@@ -42,8 +45,7 @@ class Sentinel:
         return True
 
     def ask(self, *command: Any) -> Any:
-        settings = RedisSettings(url="redis://")
-        line = Line(Opener(settings).server(("127.0.0.1", self.port)), 1.0, "sentinel")
+        line = Line(self._opener.server(("127.0.0.1", self.port)), 1.0, "sentinel")
         try:
             return line.call(*command)
         finally:
@@ -66,22 +68,24 @@ class Sentinel:
 class Group:
     """One master, its replicas, three sentinels. All are in step when it is made."""
 
-    def __init__(self, directory: Path, *, replicas: int, master_port: int = 0, known_as: int = 0) -> None:
+    def __init__(
+        self, directory: Path, *, replicas: int, master_port: int = 0, known_as: int = 0, tls: Tls | None = None
+    ) -> None:
         """`master_port`, `known_as`: where the master listens, and where the others look for it, if not there."""
         options = ("--repl-diskless-sync-delay", "0")
-        self.first = Server(directory / "server-0", port=master_port or None, options=options)
+        self.first = Server(directory / "server-0", port=master_port or None, options=options, tls=tls)
         at = known_as or self.first.port
         self.servers = [self.first]
         for number in range(replicas):
             following = ("--replicaof", "127.0.0.1", str(at))
-            self.servers.append(Server(directory / f"server-{number + 1}", options=(*options, *following)))
+            self.servers.append(Server(directory / f"server-{number + 1}", options=(*options, *following), tls=tls))
         line = self.first.line()
         until("the replicas are in step", lambda: line.call("WAIT", replicas, 10) >= replicas)
         line.close()
-        self.sentinels = [Sentinel(directory / f"sentinel-{number}", at) for number in range(3)]
+        self.sentinels = [Sentinel(directory / f"sentinel-{number}", at, tls=tls) for number in range(3)]
         for sentinel in self.sentinels:
             until("it knows all others", partial(sentinel.knows, replicas=replicas, sentinels=2), timeout=60)
-        self.url = url_of(self.sentinels)
+        self.url = url_of(self.sentinels, tls=tls)
 
     def master(self) -> Server:
         """As most sentinels say."""
@@ -124,5 +128,6 @@ def _role(server: Server) -> list[object]:
     return found
 
 
-def url_of(sentinels: Sequence[Sentinel]) -> str:
-    return f"redis+sentinel://{','.join(f'127.0.0.1:{one.port}' for one in sentinels)}/{MASTER}/0"
+def url_of(sentinels: Sequence[Sentinel], tls: Tls | None = None) -> str:
+    hosts = ",".join(f"127.0.0.1:{one.port}" for one in sentinels)
+    return f"{'rediss' if tls else 'redis'}+sentinel://{hosts}/{MASTER}/0"
