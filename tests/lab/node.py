@@ -22,6 +22,7 @@ __all__ = ["Node", "Process"]
 
 _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "SYSTEMD_COLORS": "0"}
 _BOOT_TIMEOUT = 90.0  # seconds; a node is up in one to three, but the machine may be busy
+_REBOOTS = 133  # the exit code of `systemd-nspawn --keep-unit` when its PID 1 asks for another boot
 _DISK = "2g"  # at most, of memory: what a node writes
 
 
@@ -122,6 +123,17 @@ class Node:
         except subprocess.TimeoutExpired:
             raise AssertionError(f"{self.name} is not off {timeout:g} s after poweroff") from None
         self._off()
+
+    def let_reboot(self, timeout: float = 90.0) -> None:
+        """It reboots by itself: wait until it is down, then switch it on again, as a machine's firmware does."""
+        assert self._nspawn is not None
+        try:
+            code = self._nspawn.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"{self.name} does not go down in {timeout:g} s\n{self.console()}") from None
+        self._off()
+        assert code == _REBOOTS, f"{self.name} is off, and not to be switched on again: exit {code}"
+        self.boot()
 
     def pull_the_plug(self) -> None:
         """Nobody on the node gets a chance to do anything."""

@@ -29,6 +29,7 @@ class Held:
         "force_at",
         "lost",
         "queue",
+        "resting",
         "started",
         "taken",
     )
@@ -39,6 +40,7 @@ class Held:
         self.taken = time.monotonic()
         self.started: float | None = None  # monotonic
         self.finishing = False  # it has run; its result is on the way
+        self.resting = False  # it has asked for a reboot that is under way: nothing is to be waited for here
         self.lost = False  # no longer ours: whatever comes of it is dropped
         self.cancelled = False  # its plan is: it has been asked to end by itself
         self.force_at = math.inf  # monotonic: a cancelled one is ended then
@@ -141,6 +143,11 @@ class Hand:
     @property
     def waiting(self) -> int:
         return len(self._waiting)
+
+    @property
+    def resting(self) -> int:
+        """How many wait for the node's next boot, which none of this process will see."""
+        return sum(held.resting for held in self.all())
 
     @property
     def suspect(self) -> bool:

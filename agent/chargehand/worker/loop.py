@@ -279,10 +279,15 @@ class Worker:
     # -- ending -----------------------------------------------------------------------------------
 
     def _answer_drains(self) -> None:
-        if self._drains and not len(self._hand) and not self._crew.busy:
+        if self._drains and self._drained:
             for request in self._drains:
                 request.answer()
             self._drains.clear()
+
+    @property
+    def _drained(self) -> bool:
+        """Nothing is left that could end here."""
+        return max(len(self._hand), self._crew.busy) == self._hand.resting
 
     def _drain_alone(self) -> None:
         """A unit of its own was stopped: no agent has told it to drain before. A second signal ends the patience."""
@@ -293,7 +298,7 @@ class Worker:
         self._alone = True
         until = time.monotonic() + self._stop_timeout
         try:
-            while (len(self._hand) or self._crew.busy) and time.monotonic() < until:
+            while not self._drained and time.monotonic() < until:
                 self._child.extend()
                 self._turn()
         except Ending:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import traceback
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from msgspec import Raw
 from msgspec.structs import replace
@@ -25,6 +26,7 @@ from chargehand.context import (
 )
 from chargehand.decoding import decode
 from chargehand.linux.boot import boot_id
+from chargehand.linux.units import going_down
 from chargehand.store.work import Finish
 from chargehand.wire import (
     MAX_OUTPUT,
@@ -199,13 +201,27 @@ class _Attempt:
             return {"exit": None, "stdout": "", "stderr": "", "rebooted": True} if command else {"rebooted": True}
         inputs = resolve(self._held.entry.input, lambda steps: self._shop.fetch(self._plan, steps))
         if command is not None:
-            return self._run_command(command, inputs)
-        if extra.output and action.takes_output:
-            inputs["output"] = output_of(self._shop.fetch(self._plan, [self._step])[0])
-        event = self._event() if extra.event is not None else None
-        context = self._context(event, self._saved() if extra.saved else None)
-        value = self._call(action, inputs, context)
-        return self._set_aside(value, action, inputs, context) if isinstance(value, Suspend | Spawn) else value
+            value: Any = self._run_command(command, inputs)
+        else:
+            if extra.output and action.takes_output:
+                inputs["output"] = output_of(self._shop.fetch(self._plan, [self._step])[0])
+            event = self._event() if extra.event is not None else None
+            context = self._context(event, self._saved() if extra.saved else None)
+            value = self._call(action, inputs, context)
+            if isinstance(value, Suspend | Spawn):
+                return self._set_aside(value, action, inputs, context)
+        if action.policy.reboots and not extra.output and going_down():
+            self._rest()
+        return value
+
+    def _rest(self) -> NoReturn:
+        """Its node goes down, and it asked for that: the next boot finishes it, unless somebody ends it before."""
+        over = threading.Event()
+        self._ending.by(over.set)
+        self._held.resting = True
+        over.wait()
+        self._held.resting = False
+        raise Ended
 
     def _set_aside(
         self, value: Suspend | Spawn, action: Action[..., Any], inputs: dict[str, Any], context: StepContext
