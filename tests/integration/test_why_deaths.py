@@ -13,9 +13,11 @@ from chargehand.config.load import load
 from chargehand.executors import Executors
 from chargehand.plan.life import PlanState
 from chargehand.registry import load_actions
+from chargehand.store.connection import Line
 from chargehand.store.keys import Keys
 from chargehand.store.lease import report_death
 from chargehand.why import needs_somebody
+from chargehand.wire import FORMAT
 from support.commands import chargehand
 from support.groups import Group, client_config, knowing
 from support.orchestrators import Orchestrators
@@ -99,6 +101,25 @@ def test_one_takes_over(orchestrators: Orchestrators, client: Client) -> None:
         assert not needs_somebody(client.why(name))
     unserved = until_why(client, name, "no-worker")[0]
     assert unserved.evidence == ["step 0 is number 1 in the queue", "no worker is there at all"]
+
+
+def test_none_takes_the_lease(start_program: StartProgram, client: Client, line: Line, place: Path) -> None:
+    """The one that is there stands aside, as the data is of a later version: what has written it is gone again."""
+    newer = start_program("orchestrator", node="node-new")
+    newer.role("active")
+    name = submit(client, "nothing")
+    cause_of(client, name, "no-worker")
+    newer.stop()
+    line.call("HSET", KEYS.head, "format", FORMAT + 1)
+    start_program("orchestrator", node="node-old").role("passive")
+    kept = until_why(client, name, "no-active", "no-worker", timeout=60)[0]  # for 15 s it may be about to take over
+    assert kept.text == "no orchestrator is active: passive ones are there, and do not take the lease"
+    assert kept.stuck
+    assert kept.evidence[0].startswith("orchestrator on node-old: passive")
+    assert kept.advice == ["on node-old: chargehand logs orchestrator", "chargehand doctor"]
+    done = chargehand("why", name, config=place / "node-old.toml")
+    assert done.returncode == 1
+    assert done.stdout.startswith("No orchestrator is active: passive ones are there, and do not take the lease (and 1")
 
 
 def test_one_is_behind(start_program: StartProgram, client: Client) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import re
+from pathlib import Path
 from typing import Any
 
 from hypothesis import given, settings
@@ -22,6 +24,7 @@ from chargehand.why import KINDS, Answer, explain, needs_somebody, nowhere, reas
 from chargehand.wire import Definition, Failure, Lock, Policy, Step
 from support.documents import DOCS
 
+INTEGRATION = Path(__file__).parents[1] / "integration"
 NAMES = st.sampled_from(["p", "p.0.1", "rnightly-1764000000000", "other"])
 QUEUES = st.sampled_from(["default", "urgent", "@node-a", "@node-z"])
 ACTIONS = st.sampled_from(["work", "work:plan", "child"])
@@ -250,6 +253,29 @@ def test_the_kinds_are_those_of_the_document() -> None:
     told = [kind for cell in cells for kind in re.findall(r"`([a-z-]+)`", cell)]
     assert sorted(told) == sorted(KINDS)
     assert len(set(KINDS)) == len(KINDS)
+
+
+def test_every_kind_is_brought_about_by_real_processes() -> None:
+    """What evidence is made of here is one thing, that an executor ever comes into that state another."""
+    produced = set()
+    for path in INTEGRATION.glob("test_why*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            produced.update(_expected_kinds(node))
+    assert sorted(set(KINDS) - produced) == []
+
+
+def _expected_kinds(node: ast.AST) -> list[str]:
+    """Of `until_why(client, plan, "kind", ...)`, `cause_of(...)` alike, and `kinds_of(...) == ["kind", ...]`."""
+    match node:
+        case ast.Call(func=ast.Name("until_why" | "cause_of"), args=[_, _, *told]):
+            pass
+        case ast.Compare(comparators=told) if "kinds_of" in ast.unparse(node.left):
+            pass
+        case _:
+            return []
+    return [
+        one.value for each in told for one in ast.walk(each) if isinstance(one, ast.Constant) and one.value in KINDS
+    ]
 
 
 # -- examples -------------------------------------------------------------------------------------
