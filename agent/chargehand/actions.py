@@ -18,6 +18,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, Unpack, overload
 
 from msgspec.structs import replace
 
+from chargehand.config.asking import CALLED_WITH
 from chargehand.context import (
     ActionError,
     BadInput,
@@ -32,7 +33,7 @@ from chargehand.context import (
     running_as,
 )
 from chargehand.kinds import ActionLike, Planning, Registered
-from chargehand.options import ActionOptions, Retry, read_options
+from chargehand.options import ActionOptions, HookAction, Retry, read_options
 from chargehand.signature import Parameter, Signature, hints
 from chargehand.wire import Policy
 
@@ -48,6 +49,7 @@ __all__ = [
     "action",
     "current_step",
     "find",
+    "find_hook",
     "lookup",
     "registered",
 ]
@@ -388,6 +390,18 @@ def find(actions: Mapping[str, Action[..., Any]], which: ActionLike) -> Action[.
         known = ", ".join(sorted(actions)) or "none"
         raise ActionError(f"there is no action {which!r} (known: {known})")
     return found
+
+
+def find_hook(actions: Mapping[str, Action[..., Any]], what: HookAction) -> tuple[Action[..., Any], dict[str, Any]]:
+    """The action of a hook, and what it is given besides `plan` and `state`. Raises `ActionError`, `BadInput`."""
+    which, inputs = what if isinstance(what, tuple) else (what, {})
+    found = find(actions, which)
+    # Which plan and which state is not known yet: a pattern or a choice of its own is for what it is called with.
+    found.check({**inputs, **dict.fromkeys(CALLED_WITH, _LATER)}, unknown_yet=lambda value: value is _LATER)
+    return found, dict(inputs)
+
+
+_LATER = object()
 
 
 def _register(found: Action[..., Any]) -> None:

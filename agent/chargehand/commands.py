@@ -8,8 +8,10 @@ from functools import cached_property
 from typing import Any
 
 from chargehand.actions import Action, BadInput, Retry
+from chargehand.config.asking import called
 from chargehand.config.parameters import value_fault
-from chargehand.config.settings import ActionSettings, Parameter
+from chargehand.config.settings import ActionSettings, LockSettings, Parameter
+from chargehand.wire import Lock
 
 __all__ = ["CommandAction"]
 
@@ -35,7 +37,9 @@ class CommandAction(Action[..., Any]):
             rate=settings.rate,
             reboots=settings.reboots,
             singleton=settings.singleton,
-            locks=settings.locks,
+            locks=[Lock(one.name, one.most) if isinstance(one, LockSettings) else one for one in settings.locks],
+            hooks={state: called(one) for state, one in settings.hooks.items()},
+            labels=settings.labels,
         )
         self.settings = settings
 

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, TypedDict, get_args
 
+from chargehand.config.asking import is_word
 from chargehand.config.quantities import parse_rate
 from chargehand.context import ActionError, Cancelled, Unretriable, seconds
 from chargehand.kinds import ActionLike
-from chargehand.plan.life import ENDED, PlanState
+from chargehand.plan.life import HOOK_STATES
 from chargehand.wire import Lock, Policy
 
 __all__ = [
@@ -33,7 +34,6 @@ OnLost = Literal["rerun", "pause"]
 Rescue = Literal["pause", "skip", "fail", "revert"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
-_STATES = {state.name.lower(): chr(state) for state in PlanState} | {"ended": "".join(sorted(map(chr, ENDED)))}
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +180,7 @@ def read_locks(locks: Iterable[str | Lock], where: str) -> tuple[Lock, ...]:
     for lock in found:
         if not isinstance(lock, Lock):
             raise ActionError(f"{where}: a lock is a name, Lock(...) or shared(...), not {lock!r}")
-        if not lock.name or len(lock.name) > 200 or not lock.name.isprintable():
+        if not is_word(lock.name):
             raise ActionError(f"{where}: a lock's name has 1 to 200 printable characters, not {lock.name!r}")
         if not isinstance(lock.most, int) or lock.most < 0:
             raise ActionError(f"{where}: lock {lock.name!r}: most is how many hold it at once, not {lock.most!r}")
@@ -193,7 +193,7 @@ def read_labels(labels: Iterable[str], where: str) -> tuple[str, ...]:
         raise ActionError(f"{where}: labels is a list, as [{labels!r}]")
     found = tuple(labels)
     for label in found:
-        if not isinstance(label, str) or not label or len(label) > 200 or not label.isprintable():
+        if not is_word(label):
             raise ActionError(f"{where}: a label has 1 to 200 printable characters, not {label!r}")
     return found
 
@@ -202,7 +202,8 @@ def read_hooks(hooks: Mapping[str, HookAction], where: str) -> dict[str, HookAct
     """By the letters of their states. Raises `ActionError`, which begins with `where`."""
     found: dict[str, HookAction] = {}
     for word, what in hooks.items():
-        if word not in _STATES:
-            raise ActionError(f"{where}: there is no plan state {word!r} for a hook (there are: {', '.join(_STATES)})")
-        found[_STATES[word]] = what
+        if word not in HOOK_STATES:
+            known = ", ".join(HOOK_STATES)
+            raise ActionError(f"{where}: there is no plan state {word!r} for a hook (there are: {known})")
+        found[HOOK_STATES[word]] = what
     return found

@@ -16,7 +16,7 @@ from typing import Any, Literal, overload
 import msgspec
 from msgspec import Raw
 
-from chargehand.actions import Action, ActionError, BadInput, find
+from chargehand.actions import Action, ActionError, BadInput, find, find_hook
 from chargehand.context import seconds
 from chargehand.kinds import ActionLike, Planning
 from chargehand.options import HookAction, Options, read_hooks, read_labels, read_locks
@@ -308,10 +308,8 @@ class Plan(Planning):
         asked += [item for one in self._asking.values() for item in one.hooks.items()]
         found: list[Hook] = []
         for states, what in asked:
-            named, inputs = what if isinstance(what, tuple) else (what, {})
-            action = find(self._actions, named)
-            action.check({**inputs, "plan": "", "state": ""}, unknown_yet=lambda _: False)
-            hook = Hook(states, self._policy(action), self._given(action, dict(inputs), set()))
+            action, inputs = find_hook(self._actions, what)
+            hook = Hook(states, self._policy(action), self._given(action, inputs, set()))
             if hook not in found:
                 found.append(hook)
         return found

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from chargehand.actions import Action, ActionError, registered
+from chargehand.actions import Action, ActionError, find_hook, registered
 from chargehand.commands import CommandAction
 from chargehand.config.settings import Settings
 
@@ -48,7 +48,18 @@ def load_actions(settings: Settings) -> Registry:
             actions[declared.name] = CommandAction(declared)
         except ActionError as error:
             problems.append(str(error))
+    if not problems:  # else a hook may be in what could not be imported
+        problems += [problem for declared in settings.action for problem in _hook_problems(declared.name, actions)]
     return Registry(actions, problems)
+
+
+def _hook_problems(name: str, actions: dict[str, Action[..., Any]]) -> Iterator[str]:
+    """Of a command: its hooks are known by name only, and whether there is such an action is known only now."""
+    for what in actions[name].options.hooks.values():
+        try:
+            find_hook(actions, what)
+        except ActionError as error:
+            yield f'action "{name}": hooks: {error}'
 
 
 def hidden(path: Sequence[str], module: str) -> str | None:

@@ -303,6 +303,20 @@ def test_modules_that_cannot_be_imported_are_named_and_degrade(tmp_path: Path) -
     assert len(answer["imports"]) == 7
 
 
+def test_a_hook_that_calls_no_action_is_named(tmp_path: Path) -> None:
+    module(tmp_path, "pager", "from chargehand import action\n@action\ndef page(plan: str, state: str) -> None: ...\n")
+    hooks = "[[action]]\nname = 'df'\nargv = ['df']\nhooks.paused = 'page'\nhooks.failed = 'paeg'\n"
+    path = write_site(tmp_path, f"actions = {{ path = ['{tmp_path}'], modules = ['pager'] }}\n{hooks}")
+    done = chargehand("config", "check", "--file", path)
+    assert (done.returncode, done.stdout) == (1, "")
+    expected = "an action of a module in actions.modules, or of an [[action]]"
+    assert (
+        done.stderr.splitlines()[0] == f'chargehand: {path}:6: action "df": hooks.failed: "paeg"; expected {expected}'
+    )
+    path.write_text(path.read_text().replace("paeg", "page"))
+    assert chargehand("config", "check", "--file", path).returncode == 0
+
+
 def test_a_site_module_never_replaces_one_of_ours(tmp_path: Path) -> None:
     """Nor is it passed over in silence: somebody wrote it to be imported."""
     module(tmp_path, "json", "raise RuntimeError('the wrong one')\n")
@@ -373,6 +387,13 @@ ready = { log = "daemon started" }
 limits.nofile = 1024
 memory_max = "1536MiB"
 env = { DB_PASSWORD = "hunter2" }
+[[action]]
+name = "tidy"
+argv = ["/usr/bin/true"]
+locks = ["disks", { name = "slots", most = 3 }]
+labels = ["night"]
+hooks.failed = "page"
+hooks.ended = { action = "page", inputs = { "to.whom" = [{ name = "ada" }, "bob"], not = {} } }
 """
 
 
@@ -393,6 +414,10 @@ def test_show_says_where_each_value_comes_from(tmp_path: Path) -> None:
         f"limits.nofile = 1024 # {path}:18",
         f'memory_max = "1536MiB" # {path}:19',
         f'env.DB_PASSWORD = "***" # {path}:20',
+        f'locks = ["disks", {{ name = "slots", most = 3 }}] # {path}:24',
+        f'labels = ["night"] # {path}:25',
+        f'hooks.failed = "page" # {path}:26',
+        f'hooks.ended.inputs."to.whom" = [{{ name = "ada" }}, "bob"] # {path}:27',
         'stop_signal = "SIGTERM" # default',
         "limits = {} # default",
         "embedded = false # default",

@@ -12,6 +12,7 @@ from chargehand.config.load import load
 from chargehand.plan.life import PlanState
 from chargehand.store.connection import Line
 from chargehand.store.keys import Keys
+from support.commands import chargehand
 from support.counting import Log, nothing_held
 from support.faults import lines_of
 from support.orchestrators import Orchestrators
@@ -24,17 +25,26 @@ EXTRA = """
 [[action]]
 name = "called-command"
 argv = ["/bin/sh", "-c", "echo $1:$2 >> $3", "sh", "{state}", "{plan}", "{path}"]
-params.plan = { type = "string" }
+params.plan = { type = "string", pattern = "^[A-Za-z0-9-]+$" }
 params.state = { type = "string" }
 params.path = { type = "string" }
+
+[[action]]
+name = "hooked-command"
+argv = ["/usr/bin/test", "-e", "{flag}"]
+params.flag = { type = "string" }
+labels = ["by-command"]
+locks = ["flags", { name = "slots", most = 2 }]
+hooks.paused = "noticed"
+hooks.ended = { action = "called-command", inputs = { path = "PLACE/calls" } }
 """
 
 pytestmark = pytest.mark.usefixtures("worker")
 
 
 @pytest.fixture
-def extra() -> str:
-    return EXTRA
+def extra(place: Path) -> str:
+    return EXTRA.replace("PLACE", str(place))
 
 
 @pytest.fixture
@@ -290,6 +300,30 @@ def test_hooks_of_an_action(orchestrators: Orchestrators, client: Client, place:
     assert [client.wait(hook, 30) for hook in hooks_of(client, name)] == [PlanState.SUCCEEDED] * 2
     assert [client.output(hook) for hook in hooks_of(client, name)] == [[name, "paused"], [name, "cancelled"]]
     assert view_of(client, hooks_of(client, name)[0]).by == f"plan {name}"
+    nothing_held(line, KEYS)
+
+
+def test_hooks_of_a_command(
+    orchestrators: Orchestrators, client: Client, server: Server, place: Path, line: Line
+) -> None:
+    """The same of one declared in TOML, with Python and another command as its hooks; its label finds the plan."""
+    plan = client.plan("any")
+    plan.add("hooked-command", flag=str(place / "flag"))
+    name = client.submit(plan)
+    assert client.wait(name, 30) is PlanState.PAUSED
+    assert sorted(lock.name for lock in plan.definition().locks) == ["flags", "slots"]
+    listed = chargehand("plan", "list", "--label", "by-command", config=write_config(place, server.url, node="person"))
+    assert [line.split()[0] for line in listed.stdout.splitlines()[1:]] == [name]
+    orchestrators.kill_active()
+    (place / "flag").touch()
+    with orchestrators.nobody_active():
+        client.resume(name)
+    becomes(client, name, PlanState.SUCCEEDED)
+    until("both were called", lambda: len(hooks_of(client, name)) == 2)
+    noticed, called = hooks_of(client, name)
+    assert [client.wait(hook, 30) for hook in (noticed, called)] == [PlanState.SUCCEEDED] * 2
+    assert client.output(noticed) == [name, "paused"]
+    assert lines_of(place / "calls") == {f"succeeded:{name}": 1}
     nothing_held(line, KEYS)
 
 

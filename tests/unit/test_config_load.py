@@ -19,7 +19,9 @@ from chargehand.config.settings import (
     ActionSettings,
     Duration,
     ExecutorAddress,
+    HookSettings,
     Limits,
+    LockSettings,
     LogPattern,
     Parameter,
     ProgramSettings,
@@ -134,7 +136,10 @@ def test_everything_at_once(write: Write) -> None:
         rate = "10/s"
         reboots = true
         singleton = "reject"
-        locks = ["disks"]
+        locks = ["disks", { name = "slots", most = 3 }, { name = "net", most = 0 }]
+        hooks.paused = "alert"
+        hooks.ended = { action = "alert", inputs = { channel = "mail" } }
+        labels = ["disks"]
         env = { LANG = "C" }
         """
     )
@@ -158,7 +163,9 @@ def test_everything_at_once(write: Write) -> None:
             rate=Rate("10/s"),
             reboots=True,
             singleton="reject",
-            locks=["disks"],
+            locks=["disks", LockSettings("slots", 3), LockSettings("net", 0)],
+            hooks={"paused": "alert", "ended": HookSettings("alert", {"channel": "mail"})},
+            labels=["disks"],
             env={"LANG": "C"},
         )
     ]

@@ -285,6 +285,14 @@ ACTION_PROBLEMS = {
     "argv = ['a']\nlimit = 0": "limit: found 0 (an integer); expected an integer of at least 1",
     "argv = ['a']\nsingleton = 'wait'": 'singleton: found "wait" (a string); expected true or false or one of "reject"',
     "argv = ['a']\nlocks = 'db'": 'locks: found "db" (a string); expected a list',
+    "argv = ['a']\nlocks = ['']": 'locks: found "" (a string); expected 1 to 200 printable characters',
+    "argv = ['a']\nlocks = [{ name = 'a\tb' }]": 'locks: found "a\\tb" (a string); expected 1 to 200 printable',
+    "argv = ['a']\nlocks = [{ most = 2 }]": "locks: found a table of 1 in the list; expected a list (a string or "
+    "a table of name, most each)",
+    "argv = ['a']\nlocks = ['a', { name = 'b', most = -1 }]": "locks: found a table of 2 in the list; expected a list",
+    "argv = ['a']\nlabels = 'db'": 'labels: found "db" (a string); expected a list (a string each)',
+    "argv = ['a']\nlabels = ['x', 5]": "labels: found 5 (an integer) in the list; expected a list (a string each)",
+    f"argv = ['a']\nlabels = ['{'x' * 201}']": f'labels: found "{"x" * 56}... (a string); expected 1 to 200',
     "argv = ['a', '{b}']\nparams.b = {}\nenv.X = '{b}'": "env.X: {b} in the environment; expected parameters in",
     "argv = ['a']\nenv.'X=Y' = 'z'": "env.X=Y: a name or value that no environment can hold",
     "argv = ['a']\nenv.TOKEN = 5": "env.TOKEN: found an integer (not shown); expected a string",
@@ -297,6 +305,41 @@ def test_one_problem_of_an_action(write: Write, text: str) -> None:
     where, found = line.split(": ", 1)
     assert where in {"site.toml:3", "site.toml:4", "site.toml:5"} or "max_backoff" in found
     assert found.startswith(f'action "x": {ACTION_PROBLEMS[text]}')
+
+
+HOOK_PROBLEMS = {
+    "hooks = 'b'": 'hooks: found "b" (a string); expected a table (a name of',
+    "hooks.fail = 'b'": 'hooks.fail: no state of a plan: "fail"; expected one of scheduled, waiting,',
+    "hooks.failed = 5": "hooks.failed: found 5 (an integer); expected a name of letters",
+    "hooks.failed = 'b c'": 'hooks.failed: found "b c" (a string); expected a name of letters',
+    "hooks.failed = { acton = 'b' }": 'hooks.failed.acton: unknown key; expected "action"',
+    "hooks.failed.inputs.x = 1": "hooks.failed.action: is missing; expected a name of letters",
+    "hooks.failed = { action = 'b', input = {} }": 'hooks.failed.input: unknown key; expected "inputs"',
+    "hooks.failed = { action = 'b', inputs = { plan = 'p' } }": "hooks.failed.inputs.plan: given; exp",
+    "hooks.failed = 'pages'": 'hooks.failed: action "pages" without its parameter "to"; expected inputs.to',
+    "hooks.failed = { action = 'pages', inputs = { to = 'x' } }": 'hooks.failed.inputs.to: found "x" (a '
+    "string); expected one of choices",
+    "hooks.failed = { action = 'pages', inputs = { to = 'ada', by = 'mail' } }": "hooks.failed: action "
+    '"pages" has no parameter "by"; expected params.by of action "pages"',
+    "hooks.ended = 'df'": 'hooks.ended: action "df" has no parameter "state"; expected params.state of act'
+    'ion "df" (every hook is given it)',
+}
+CALLED = """
+[[action]]
+name = "pages"
+argv = ["page", "{to}", "{plan}", "{state}"]
+params = { to = { choices = ["ada"] }, plan = {}, state = {} }
+[[action]]
+name = "df"
+argv = ["df", "{plan}"]
+params.plan = {}
+"""
+
+
+@pytest.mark.parametrize("text", HOOK_PROBLEMS)
+def test_one_problem_of_a_hook(write: Write, text: str) -> None:
+    (line,) = refused(write(f"[[action]]\nname = 'x'\nargv = ['a']\n{text}\n{CALLED}"))
+    assert line.startswith(f'site.toml:4: action "x": {HOOK_PROBLEMS[text]}')
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
+from msgspec import Meta
 
 from chargehand import Lock, Plan, StepContext, action, shared
 from chargehand.actions import ActionError, BadInput, registered
@@ -313,6 +314,18 @@ def test_hooks_have_to_take_what_they_are_told(work: Any) -> None:
     plan.add(work)
     with pytest.raises(BadInput, match="action 'work' has no parameter 'plan'"):
         definition(plan)
+
+
+def test_what_a_hook_is_told_may_have_constraints(work: Any) -> None:
+    """What it is called with is not known while planning, and is checked when it runs."""
+
+    @action
+    def page(plan: Annotated[str, Meta(min_length=1)], state: Literal["failed"]) -> None: ...
+
+    plan = Plan("p", hooks={"failed": page})
+    plan.add(work)
+    (hook,) = definition(plan).hooks
+    assert bytes(hook.input) == b"{}"
 
 
 # -- nodes, finalize, planning later --------------------------------------------------------------

@@ -155,10 +155,26 @@ def _import_problems(found: Loaded) -> list[str]:
     actions = found.settings.actions
     probed = probe(actions.path, actions.modules)
     declared = {action.name for action in found.settings.action}
-    return [f'cannot import module "{module}": {error}' for module, error in probed.errors.items()] + [
+    problems = [f'cannot import module "{module}": {error}' for module, error in probed.errors.items()]
+    problems += [
         f'action "{name}" is declared in TOML and in a module; the module\'s is used'
         for name in probed.actions
         if name in declared
+    ]
+    return problems or _hook_problems(found, declared.union(probed.actions))
+
+
+def _hook_problems(found: Loaded, known: set[str]) -> list[str]:
+    """Hooks of commands that name no action. (Not asked while a module is missing: they may be in that one.)"""
+    from chargehand.config.asking import called
+    from chargehand.config.problems import problem
+
+    expected = "an action of a module in actions.modules, or of an [[action]]"
+    return [
+        str(found.placed(problem("action", action.name, "hooks", state, found=f'"{name}"', expected=expected)))
+        for action in found.settings.action
+        for state, hook in action.hooks.items()
+        if (name := called(hook)[0]) not in known
     ]
 
 
@@ -257,18 +273,24 @@ def _lines(key: tuple[str, ...], value: Any, path: tuple[str, ...], found: Loade
         for name, inner in value.items():
             yield from _lines((*key, name), inner, (*path, name), found)
     else:
-        dotted = ".".join(_literal({part: 0}).rpartition(" = ")[0] for part in key)
-        yield f"{dotted} = {_literal({'value': value}).partition(' = ')[2]}", _origin(path, found)
+        yield f"{'.'.join(map(_key, key))} = {_literal(value)}", _origin(path, found)
 
 
-def _literal(pair: dict[str, Any]) -> str:
-    """TOML of one key and its value, on one line."""
+def _key(name: str) -> str:
     import tomli_w
 
-    ((key, value),) = pair.items()
+    return tomli_w.dumps({name: 0}).rpartition(" = ")[0]
+
+
+def _literal(value: Any) -> str:
+    """As TOML has it on one line."""
+    import tomli_w
+
     if isinstance(value, list):
-        return f"{key} = [{', '.join(_literal({'value': one}).partition(' = ')[2] for one in value)}]"
-    return f"{key} = {{}}" if value == {} else tomli_w.dumps(pair).strip()
+        return f"[{', '.join(map(_literal, value))}]"
+    if isinstance(value, dict):
+        return f"{{ {', '.join(f'{_key(name)} = {_literal(one)}' for name, one in value.items())} }}" if value else "{}"
+    return tomli_w.dumps({"value": value}).partition(" = ")[2].strip()
 
 
 def _origin(path: tuple[str, ...], found: Loaded) -> str:

@@ -135,7 +135,9 @@ def _enabled(item: dict[str, Any]) -> bool:
 
 def _sound(data: dict[str, Any], faults: list[Problem]) -> dict[str, Any]:
     """The data without what is at fault: the rest is to be asked for more that is wrong."""
-    kept: dict[str, Any] = _without(data, [fault.key for fault in faults])
+    # A hook goes as a whole: without its action the rest of it says nothing.
+    keys = [fault.key[:4] if fault.key[2:3] == ("hooks",) else fault.key for fault in faults]
+    kept: dict[str, Any] = _without(data, keys)
     for section in NAMED:
         if section in kept:
             (kind,) = typing.get_args(_HINTS[section])
@@ -164,7 +166,7 @@ def _check(kind: Any, value: Any, key: KeyPath, merged: Merged) -> list[Problem]
     if isinstance(kind, type) and issubclass(kind, Struct):
         return _check_table(kind, value, key, merged)
     form, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if form is dict and isinstance(value, dict) and isinstance(arguments[1], type):
+    if form is dict and isinstance(value, dict) and not is_one_value(key):
         return [problem for name, item in value.items() for problem in _check(arguments[1], item, (*key, name), merged)]
     if form in _UNIONS and isinstance(value, dict) and not is_one_value(key):
         for table in arguments:
@@ -215,7 +217,7 @@ def _unknown(key: KeyPath, known: dict[str, Any], merged: Merged) -> Problem:
 
 
 def _guilty(value: Any, message: str, key: KeyPath) -> str:
-    at = re.search(r" - at `\$(?:\[(\d+)\]|\.(\w+))`$", message)
+    at = re.search(r" - at `\$(?:\[(\d+)\](?:\.\w+)*|\.(\w+))`$", message)
     if isinstance(value, list) and at is not None and at[1]:
         return f"{shown(key, value[int(at[1])])} in the list"
     if isinstance(value, dict) and is_one_value(key):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from chargehand.config.asking import asking_faults
 from chargehand.config.children import broken_children, environment_faults
 from chargehand.config.console import console_faults
 from chargehand.config.parameters import parameter_faults
@@ -59,6 +60,7 @@ _INPUTS: dict[KeyPath, tuple[KeyPath, ...]] = {
     ("action", "*", "params"): _COMMAND,
     ("action", "*", "env"): _COMMAND,
     ("action", "*", "retry"): (("action", "*", "retry"),),
+    ("action", "*", "hooks"): (("action", "*", "hooks"), ("action", ANY, "params"), ("action", ANY, "name")),
     ("console", "listen"): tuple(("console", key) for key in ("listen", "tokens_file", "proxies")),
     **{("console", key): (("console", key), ("console", "proxies")) for key in ("user_header", "actors")},
     ("console", "proxies"): tuple(("console", key) for key in ("proxies", "user_header", "listen")),
@@ -96,6 +98,7 @@ def broken_rules(settings: Settings) -> Iterator[Problem]:
     yield from _actions(settings.actions)
     for action in settings.action:
         yield from _action(action)
+    yield from asking_faults(settings.action)
     yield from privileged_faults(settings)
 
 

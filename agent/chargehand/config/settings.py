@@ -18,8 +18,10 @@ __all__ = [
     "Duration",
     "ExecutorAddress",
     "ExecutorSettings",
+    "HookSettings",
     "LeaseSettings",
     "Limits",
+    "LockSettings",
     "LogPattern",
     "NodeSettings",
     "OrchestratorSettings",
@@ -164,6 +166,20 @@ class Parameter(Struct, frozen=True, forbid_unknown_fields=True):
     default: Any = None  # none: the parameter is required
 
 
+class LockSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """A lock that several plans may hold at once. One that a plan holds alone is a name."""
+
+    name: str
+    most: Annotated[int, Meta(ge=0)] = 1  # holders at once; 0: any number that share it, none of them alone
+
+
+class HookSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """What runs when a plan comes into a state. An action without further inputs is a name."""
+
+    action: Name
+    inputs: dict[str, Any] = {}
+
+
 class ActionSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """An action that is a command: an argv list, never a shell string."""
 
@@ -180,7 +196,9 @@ class ActionSettings(Struct, frozen=True, forbid_unknown_fields=True):
     rate: Rate | None = None  # most that begin in a time
     reboots: bool = False  # it reboots its node, and is finished by the node's next boot
     singleton: bool | Literal["reject"] = False  # one plan with a step of it at a time; others wait, or are refused
-    locks: list[Annotated[str, Meta(min_length=1)]] = []  # that a plan with a step of it holds
+    locks: list[str | LockSettings] = []  # that a plan with a step of it holds
+    hooks: dict[str, Name | HookSettings] = {}  # plan state, or "ended" -> what then runs
+    labels: list[str] = []  # what people may look for; every plan with a step of it has them
     privileged: bool = False  # runs in a group with unit = true, and only there
     env: dict[str, str] = {}
     enabled: bool = True

@@ -127,7 +127,10 @@ TEMPLATE = """\
 # rate = "10/s"                  # most that begin in a time (default: no limit)
 # reboots = false                # true: it reboots its node, and is finished by the node's next boot
 # singleton = false              # true: one plan with it at a time, others wait; "reject": others are refused
-# locks = ["packages"]           # what a plan with it holds while it is under way
+# locks = ["packages", { name = "mirror", most = 3 }]    # what a plan with it holds while it is under way; 0: shared
+# hooks = { failed = "page" }    # plan state, or "ended" -> the action that then runs, with `plan` and `state`;
+#                                # { action = "page", inputs = { channel = "mail" } } with more
+# labels = ["disks"]             # what people can search for; its plans have them
 # privileged = false             # true: runs in a group with unit = true, and only there
 # env = { LANG = "C" }
 # enabled = true
