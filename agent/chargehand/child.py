@@ -11,6 +11,7 @@ import os
 import secrets
 import signal
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from datetime import datetime
@@ -19,13 +20,17 @@ from typing import Any
 
 from chargehand import logs
 from chargehand.config.load import load
-from chargehand.config.plain import from_builtins, reachable
+from chargehand.config.plain import reachable
 from chargehand.config.settings import Settings
-from chargehand.link import Link
+from chargehand.greeting import OtherVersion, settings_of
+from chargehand.link import Link, LinkError
 from chargehand.linux.parent import die_with_parent
 from chargehand.notify import Notifier
 
 __all__ = ["Child", "Ending", "Request", "machine_id"]
+
+
+_EX_CONFIG = 78  # of sysexits.h
 
 
 class Ending(Exception):
@@ -78,8 +83,12 @@ class Child:
             found = load(config)
             self.files = found.files
             return reachable(found.settings)
-        message = self.link.receive_first(timeout=10.0)
-        return from_builtins(message["parameters"]["settings"])
+        try:
+            return settings_of(self.link.receive_first(timeout=10.0))
+        except (LinkError, OtherVersion) as error:
+            self.last_words(str(error))
+            print(f"chargehand: {error}", file=sys.stderr)
+            raise SystemExit(_EX_CONFIG) from error
 
     def _on_signal(self, *_: object) -> None:
         self._stopped = True

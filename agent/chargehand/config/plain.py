@@ -34,7 +34,9 @@ _PARSE: dict[type, Callable[[str], Any]] = {Duration: parse_duration, Size: pars
 
 
 def from_builtins(data: dict[str, Any]) -> Settings:
-    """Settings of what `to_builtins` made; what is missing has its default. Raises `msgspec.ValidationError`."""
+    """Settings of what `to_builtins` made, here or in another version: what is missing has its default, and keys
+    that are not known here say nothing. Raises `msgspec.ValidationError`.
+    """
     settings: Settings = converter(Settings, dec_hook=decode_quantity)(data)
     return settings
 

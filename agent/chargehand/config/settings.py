@@ -1,5 +1,9 @@
 """The typed, frozen settings that everything else reads. Values only: loading is `load.py`.
 
+A key that a struct does not know is refused by the loader, with its place in the files; what travels between our own
+processes may have more keys, of another version's (`greeting.py`). Two structs stand where the loader does not look
+inside, and refuse it themselves.
+
 Durations are `Duration` (a float, seconds), sizes are `Size` (an int, bytes). In TOML both are
 strings with a unit (`"5s"`, `"1GiB"`); a bare number is refused.
 """
@@ -57,15 +61,15 @@ class Rate(str):
     __slots__ = ()
 
 
-class NodeSettings(Struct, frozen=True, forbid_unknown_fields=True):
+class NodeSettings(Struct, frozen=True):
     name: Name = ""  # the loader puts the host name here
 
 
-class ExecutorSettings(Struct, frozen=True, forbid_unknown_fields=True):
+class ExecutorSettings(Struct, frozen=True):
     name: Name = "default"
 
 
-class RedisAddress(Struct, frozen=True, forbid_unknown_fields=True):
+class RedisAddress(Struct, frozen=True):
     """What every `[redis]` and `[[executors]]` can say of a server and the way to it."""
 
     url: str | None = None  # redis:// rediss:// unix:// redis+sentinel:// redis+cluster://
@@ -80,23 +84,23 @@ class RedisAddress(Struct, frozen=True, forbid_unknown_fields=True):
     min_replicas: Annotated[int, Meta(ge=0, le=10)] = 0  # that have a write before it counts as done
 
 
-class RedisSettings(RedisAddress, frozen=True, forbid_unknown_fields=True):
+class RedisSettings(RedisAddress, frozen=True):
     embedded: bool = False  # the agent runs a server of its own; true when there is no url
 
 
-class ExecutorAddress(RedisAddress, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class ExecutorAddress(RedisAddress, frozen=True, kw_only=True):
     """`[[executors]]`: one of those that clients choose from. Without a url it is on the Redis of `[redis]`."""
 
     name: Name
     enabled: bool = True
 
 
-class LeaseSettings(Struct, frozen=True, forbid_unknown_fields=True):
+class LeaseSettings(Struct, frozen=True):
     ttl: Duration = Duration(5)
     renew: Duration = Duration(1)
 
 
-class Limits(Struct, frozen=True, forbid_unknown_fields=True):
+class Limits(Struct, frozen=True):
     """Resource limits of a child (setrlimit); what is not set stays as the agent has it."""
 
     nofile: Annotated[int, Meta(ge=16)] | None = None  # open files
@@ -111,7 +115,7 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
 Nice = Annotated[int, Meta(ge=-20, le=19)]
 
 
-class OrchestratorSettings(Struct, frozen=True, forbid_unknown_fields=True):
+class OrchestratorSettings(Struct, frozen=True):
     enabled: bool = True
     threads: int = 1  # only 1 is accepted: an orchestrator decides in one thread
     lease: LeaseSettings = LeaseSettings()
@@ -122,7 +126,7 @@ class OrchestratorSettings(Struct, frozen=True, forbid_unknown_fields=True):
     limits: Limits = Limits()
 
 
-class WorkerSettings(Struct, frozen=True, forbid_unknown_fields=True):
+class WorkerSettings(Struct, frozen=True):
     name: Name
     queues: list[Name] | dict[Name, Annotated[int, Meta(ge=1, le=1000)]] = field(
         default_factory=lambda: ["default"]
@@ -140,7 +144,7 @@ class WorkerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     enabled: bool = True
 
 
-class QueueSettings(Struct, frozen=True, forbid_unknown_fields=True):
+class QueueSettings(Struct, frozen=True):
     """`[[queue]]`: what holds for all steps of a queue, whichever worker runs them."""
 
     name: Name
@@ -149,13 +153,13 @@ class QueueSettings(Struct, frozen=True, forbid_unknown_fields=True):
     enabled: bool = True
 
 
-class RetrySettings(Struct, frozen=True, forbid_unknown_fields=True):
+class RetrySettings(Struct, frozen=True):
     attempts: Annotated[int, Meta(ge=1, le=1000)] = 1  # in all, the first included
     backoff: Duration = Duration(1)  # before the second attempt; doubles, with jitter
     max_backoff: Duration = Duration(60)
 
 
-class Parameter(Struct, frozen=True, forbid_unknown_fields=True):
+class Parameter(Struct, frozen=True):
     """One typed parameter of an action declared in TOML."""
 
     type: Literal["string", "integer", "number", "boolean"] = "string"
@@ -173,14 +177,14 @@ class LockSettings(Struct, frozen=True, forbid_unknown_fields=True):
     most: Annotated[int, Meta(ge=0)] = 1  # holders at once; 0: any number that share it, none of them alone
 
 
-class HookSettings(Struct, frozen=True, forbid_unknown_fields=True):
+class HookSettings(Struct, frozen=True):
     """What runs when a plan comes into a state. An action without further inputs is a name."""
 
     action: Name
     inputs: dict[str, Any] = {}
 
 
-class ActionSettings(Struct, frozen=True, forbid_unknown_fields=True):
+class ActionSettings(Struct, frozen=True):
     """An action that is a command: an argv list, never a shell string."""
 
     name: Name
@@ -204,7 +208,7 @@ class ActionSettings(Struct, frozen=True, forbid_unknown_fields=True):
     enabled: bool = True
 
 
-class RetentionSettings(Struct, frozen=True, forbid_unknown_fields=True):
+class RetentionSettings(Struct, frozen=True):
     """How long ended plans are kept."""
 
     succeeded: Duration = Duration(30 * 86_400)
@@ -214,7 +218,7 @@ class RetentionSettings(Struct, frozen=True, forbid_unknown_fields=True):
     most: Annotated[int, Meta(ge=0)] = 1_000_000  # ended plans in all; the oldest go first
 
 
-class ActionsSettings(Struct, frozen=True, forbid_unknown_fields=True):
+class ActionsSettings(Struct, frozen=True):
     path: list[str] = field(default_factory=lambda: ["/etc/chargehand/actions"])
     modules: list[str] = []
 
@@ -225,14 +229,14 @@ class LogPattern(Struct, frozen=True, forbid_unknown_fields=True):
     log: str
 
 
-class RolePatterns(Struct, frozen=True, forbid_unknown_fields=True):
+class RolePatterns(Struct, frozen=True):
     """For a program that only logs what it is: regular expressions that set its role when a line matches."""
 
     active: str | None = None
     passive: str | None = None
 
 
-class ProgramSettings(Struct, frozen=True, forbid_unknown_fields=True):
+class ProgramSettings(Struct, frozen=True):
     """`[[child]]`: any other program that the agent runs."""
 
     name: Name
@@ -255,7 +259,7 @@ class ProgramSettings(Struct, frozen=True, forbid_unknown_fields=True):
     enabled: bool = True
 
 
-class ConsoleSettings(Struct, frozen=True, forbid_unknown_fields=True):
+class ConsoleSettings(Struct, frozen=True):
     """`[console]`: pages, REST and metrics; a child of its own."""
 
     enabled: bool = False
@@ -271,7 +275,7 @@ class ConsoleSettings(Struct, frozen=True, forbid_unknown_fields=True):
     limits: Limits = Limits()
 
 
-class AgentSettings(Struct, frozen=True, forbid_unknown_fields=True):
+class AgentSettings(Struct, frozen=True):
     ready_timeout: Duration = Duration(10)  # READY without Redis after this long; below TimeoutStartSec
     stop_timeout: Duration = Duration(25)  # what running steps get at a stop; below TimeoutStopSec
     shutdown_timeout: Duration = Duration(10)  # the same when the whole system goes down
@@ -280,7 +284,7 @@ class AgentSettings(Struct, frozen=True, forbid_unknown_fields=True):
     runtime_dir: str = "/run/chargehand"
 
 
-class Settings(Struct, frozen=True, forbid_unknown_fields=True):
+class Settings(Struct, frozen=True):
     node: NodeSettings = NodeSettings()
     executor: ExecutorSettings = ExecutorSettings()
     redis: RedisSettings = RedisSettings()

@@ -12,6 +12,7 @@ from pathlib import Path
 from chargehand import link as links
 from chargehand.config.secrets import CREDENTIALS
 from chargehand.decoding import decode
+from chargehand.greeting import greeting
 from chargehand.link import Link
 from chargehand.linux.cgroup import Delegation, Group
 from chargehand.linux.parent import become_subreaper
@@ -189,8 +190,7 @@ class Launcher:
         if spec.nice:
             self._allowed(spec, "nice", lambda: os.setpriority(os.PRIO_PROCESS, process.pid, spec.nice))
         if launched.link is not None:
-            parameters = {"settings": decode(spec.settings)}
-            launched.link.send({"method": "io.chargehand.Child.Settings", "oneway": True, "parameters": parameters})
+            launched.link.send(greeting(decode(spec.settings)))
         process.open_gate()
 
     def _allowed(self, spec: Spec, what: str, act: Callable[[], object]) -> bool:
