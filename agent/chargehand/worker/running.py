@@ -6,7 +6,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any
 
 from msgspec import Raw
 from msgspec.structs import replace
@@ -52,6 +52,7 @@ from chargehand.worker.workshop import Shop
 
 __all__ = ["cancelled_before_start", "run_attempt"]
 
+_CALLED_OFF = 5.0  # seconds between two looks whether a reboot is still under way
 _OURS = ("chargehand/actions.py", "chargehand/worker/code.py")  # through which an author's code is called
 _TRACE = 4_000  # characters of a traceback that are kept: its end, where the error is
 
@@ -214,14 +215,21 @@ class _Attempt:
             self._rest()
         return value
 
-    def _rest(self) -> NoReturn:
-        """Its node goes down, and it asked for that: the next boot finishes it, unless somebody ends it before."""
+    def _rest(self) -> None:
+        """Its node goes down, and it asked for that: the next boot finishes it, unless somebody ends it before.
+
+        Returns when the reboot was called off.
+        """
         over = threading.Event()
         self._ending.by(over.set)
         self._held.resting = True
-        over.wait()
-        self._held.resting = False
-        raise Ended
+        try:
+            while going_down():
+                if over.wait(_CALLED_OFF):
+                    raise Ended
+        finally:
+            self._held.resting = False
+            self._ending.by(None)
 
     def _set_aside(
         self, value: Suspend | Spawn, action: Action[..., Any], inputs: dict[str, Any], context: StepContext
