@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -21,6 +22,10 @@ from support.orchestrators import Orchestrators
 from support.programs import Program, StartProgram, write_config
 from support.proxy import LosingProxy
 from support.server import Server
+
+# Whoever runs us in the background of a shell may have it ignored, and so would all that we start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

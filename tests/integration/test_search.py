@@ -27,11 +27,16 @@ def found(client: Client, **wanted: Any) -> list[str]:
 
 def test_by_action_label_and_state(running: Program, start_program: StartProgram, client: Client) -> None:
     """The indexes are written by the commits that make the plans, so a successor finds what its predecessor indexed."""
-    first = submit(client, "nothing", "nightly", "rack 7")
-    second = submit(client, "nothing", "nightly")
-    third = submit(client, "where", "rack 7")
-    for name in (first, second, third):
+
+    def succeeded(action: str, *labels: str) -> str:
+        """One after another: those that have ended are listed by when they did."""
+        name = submit(client, action, *labels)
         assert client.wait(name, 20) is PlanState.SUCCEEDED
+        return name
+
+    first = succeeded("nothing", "nightly", "rack 7")
+    second = succeeded("nothing", "nightly")
+    third = succeeded("where", "rack 7")
     running.kill()
     paused = submit(client, "fails_until", "nightly", path="/nowhere")
     assert found(client, labels=["nightly"]) == [paused, second, first], "one that is not accepted yet comes first"
