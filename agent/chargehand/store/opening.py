@@ -36,6 +36,8 @@ class _TlsConnection(SSLConnection):
         context = ssl.create_default_context(cafile=self.ca_certs)
         if self.certfile is not None:
             context.load_cert_chain(self.certfile, self.keyfile)
+        if reset := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):  # `ssl` would forget to close it
+            raise OSError(reset, os.strerror(reset))
         return context.wrap_socket(sock, server_hostname=self.host)
 
 
