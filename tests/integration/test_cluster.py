@@ -91,10 +91,15 @@ def test_executors_on_several_nodes(start: Start, cluster: Cluster, tls: Tls | N
         line.close()
     for executor in ("default", other):
         slot = cluster.slot(executor)
-        counts = {node.port: ask(node, "CLUSTER", "COUNTKEYSINSLOT", slot) for node in cluster.nodes}
-        owner = cluster.owner(executor).port
-        assert counts.pop(owner) == ask(cluster.owner(executor), "DBSIZE"), "and nothing is anywhere else"
-        assert set(counts.values()) == {0}
+        owner = cluster.owner(executor)
+        line = owner.line()  # at one moment: the executor runs, and writes
+        *_, (here, all_here) = line.batch(
+            [("MULTI",), ("CLUSTER", "COUNTKEYSINSLOT", slot), ("DBSIZE",), ("EXEC",)],
+        )
+        line.close()
+        assert here == all_here, "and nothing is anywhere else"
+        others = [node for node in cluster.nodes if node is not owner]
+        assert [ask(node, "CLUSTER", "COUNTKEYSINSLOT", slot) for node in others] == [0, 0]
 
 
 def test_a_slot_is_moved_while_plans_run(start: Start, cluster: Cluster, place: Path) -> None:
