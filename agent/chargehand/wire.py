@@ -57,11 +57,13 @@ __all__ = [
     "Step",
     "Submitted",
     "Suspension",
+    "boot_key",
     "child_generation",
     "child_id",
     "decode_event",
     "encode",
     "is_newer",
+    "read_boot",
     "read_entry",
     "read_key",
     "reverted_field",
@@ -165,7 +167,7 @@ class Extra(Struct, frozen=True, omit_defaults=True):
     generation: int = 0  # how often its sub-plans have all ended
     children: tuple[int, int, int] | None = None  # with the event "children": sub-plans in all, succeeded, failed
     output: bool = False  # give it the output that the step has left (revert)
-    boot: str = ""  # boot id of the node when this step, which reboots it, was lost: with another one it has succeeded
+    boot: str = ""  # `boot_key` of when this step, which reboots its node, was lost: in another boot it has succeeded
 
 
 class Entry(NamedTuple):
@@ -371,6 +373,17 @@ def step_key(plan: str, step: int, attempt: int) -> str:
 def read_key(key: str) -> tuple[str, int, int]:
     plan, step, attempt = key.rsplit("/", 2)
     return plan, int(step), int(attempt)
+
+
+def boot_key(boot: str, node: str) -> str:
+    """One boot of one node."""
+    return f"{boot}@{node}"
+
+
+def read_boot(key: str) -> tuple[str, str]:
+    """Its boot id, and the node's name; empty in what was written before names stood there."""
+    boot, _, node = key.partition("@")
+    return boot, node
 
 
 def saved_field(step: int) -> str:

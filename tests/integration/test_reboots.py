@@ -14,6 +14,7 @@ from chargehand.plan.life import PlanState
 from chargehand.store.connection import Line
 from chargehand.store.keys import Keys
 from chargehand.store.lease import report_death
+from support.plans import view_of
 from support.programs import Program, StartProgram, until, written
 
 KEYS = Keys("default")
@@ -89,3 +90,24 @@ def test_only_its_worker_died(start_program: StartProgram, client: Client, place
     assert client.wait(name, 30) is PlanState.SUCCEEDED
     assert client.output(name) == "did not reboot"
     assert path.read_text().splitlines() == ["attempt 1", "attempt 2"]
+
+
+def test_another_node_takes_it(start_program: StartProgram, client: Client, place: Path, line: Line) -> None:
+    """Its queue is not that of one node: another neither repeats the reboot nor believes in it."""
+    start_program("orchestrator").ready()
+    worker = start_program("worker", node="node-r").ready()
+    path = place / "lines"
+    plan = client.plan("maintain")
+    plan.add("reboots", path=str(path), gate=str(place / "gate"))
+    name = client.submit(plan)
+    until("it runs", lambda: written(path))
+    reboot(line, worker)
+    report_death(line, KEYS, worker.incarnation)
+    start_program("worker", node="node-b").ready()
+    assert client.wait(name, 30) is PlanState.PAUSED
+    (step,) = view_of(client, name).steps
+    assert step.error is not None
+    assert step.error.message.startswith(
+        "it went down with node-r, to reboot it, and node-b cannot tell whether that was"
+    )
+    assert written(path) == ["attempt 1"]

@@ -24,7 +24,7 @@ class Corpse:
     incarnation: str
     owned: tuple[str, ...]  # step keys
     beat_ms: int | None = None  # None: its process tree is known to be gone; else the last beat seen
-    boot: str = ""  # its node's boot id
+    boot: str = ""  # `boot_key` of its node; empty when that is not known
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,7 @@ class More(Struct, array_like=True, omit_defaults=True):
     end: int = 0  # the highest number of them + 1
     ok: int = 0  # of them, ended well
     bad: int = 0
-    boot: str = ""  # it reboots its node: the boot id under which it was lost
+    boot: str = ""  # it reboots its node: in which boot it was lost
 
     @property
     def left(self) -> int:

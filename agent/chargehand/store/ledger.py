@@ -18,7 +18,7 @@ from chargehand.plan.run import DefinitionError, PlanRecord, PlanRun, StepRecord
 from chargehand.store.connection import Command, Line
 from chargehand.store.keys import Keys
 from chargehand.store.membership import Member
-from chargehand.wire import Definition, Event, Step, Submitted, decode_event, is_newer, read_key
+from chargehand.wire import Definition, Event, Step, Submitted, boot_key, decode_event, is_newer, read_key
 
 __all__ = ["BATCH", "PURGE", "Expired", "Head", "Ledger", "Loaded", "Owned"]
 
@@ -324,14 +324,16 @@ def _unreadable(why: str, definition: bytes | None, records: Sequence[bytes]) ->
 
 class _Boot(msgspec.Struct):
     boot: str = ""
+    node: str = ""
 
 
 _boot_decoder = decoder(_Boot)
 
 
 def _boot(member: bytes | None) -> str:
-    """The boot id of a member's node; empty when it is not known."""
-    return _boot_decoder.decode(member).boot if member else ""
+    """In which boot of its node a member was started; empty when it is not known."""
+    found = _boot_decoder.decode(member) if member else _Boot()
+    return boot_key(found.boot, found.node) if found.boot else ""
 
 
 def _pairs(flat: Sequence[bytes]) -> Iterable[tuple[bytes, bytes]]:

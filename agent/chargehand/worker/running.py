@@ -36,6 +36,7 @@ from chargehand.wire import (
     Result,
     Suspension,
     encode,
+    read_boot,
     read_key,
     reverted_field,
     saved_field,
@@ -198,7 +199,7 @@ class _Attempt:
         """What its code gives. Raises what it raises."""
         extra = self._extra
         command = action if isinstance(action, CommandAction) else None
-        if extra.boot and extra.boot != boot_id():
+        if extra.boot and self._rebooted(extra.boot):
             return {"exit": None, "stdout": "", "stderr": "", "rebooted": True} if command else {"rebooted": True}
         inputs = resolve(self._held.entry.input, lambda steps: self._shop.fetch(self._plan, steps))
         if command is not None:
@@ -214,6 +215,16 @@ class _Attempt:
         if action.policy.reboots and not extra.output and going_down():
             self._rest()
         return value
+
+    def _rebooted(self, key: str) -> bool:
+        """True when the node is up again that this step went down with. Raises `Misused` on another node."""
+        boot, node = read_boot(key)
+        if node not in {"", self._shop.node}:
+            raise Misused(
+                f"it went down with {node}, to reboot it, and {self._shop.node} cannot tell whether that was done: "
+                "aim it with node=, or give it a queue that one node alone serves"
+            )
+        return boot != boot_id()
 
     def _rest(self) -> None:
         """Its node goes down, and it asked for that: the next boot finishes it, unless somebody ends it before.
