@@ -18,6 +18,7 @@ from chargehand.store.membership import Gone
 from chargehand.store.work import give_back, take, wait_for_bell
 from chargehand.worker.finisher import Finisher
 from chargehand.worker.hand import Hand, Held
+from chargehand.worker.pace import Paces
 from chargehand.worker.running import run_attempt
 from chargehand.worker.workshop import Workshop
 
@@ -26,9 +27,6 @@ __all__ = ["Crew", "Standing", "queue_order"]
 log = logging.getLogger("chargehand.worker")
 
 _BELL = 1.0  # seconds: a waiting thread looks at its queues so often even if no bell rings
-_DEEP = 64  # steps prefetched at most
-_WARY = 10.0  # seconds without a slow step before anything is prefetched again
-_FAST = 0.005  # seconds: steps of an action that takes longer are not prefetched
 
 
 class Standing:
@@ -96,8 +94,7 @@ class Crew:
         self._line: Line | None = None
         self._running = 0
         self._count = threading.Lock()
-        self._paces: dict[str, float] = {}  # action -> seconds a step, a decaying maximum
-        self._slow_until = 0.0  # a slow step was seen: nothing is prefetched until then
+        self._paces = Paces()
         self._draw = random.Random()
 
     @property
@@ -159,23 +156,18 @@ class Crew:
             self._standing.incarnation,
             queues,
             free=free,
-            prefetch=self._depth(),
+            prefetch=0 if self._hand.suspect else self._paces.depth(time.monotonic(), self._size),
             idle=not len(self._hand),
         )
         if taken.entries:
             self._hand.add(taken.entries)
-            if any(self._paces.get(entry.action, 1.0) > _FAST for _, entry in taken.entries[free:]):
-                self.give_back(line, leave=free)  # slow or unknown steps are for whoever can start them
+            if not all(self._paces.short(entry.action) for _, entry in taken.entries[free:]):
+                self._paces.slow(time.monotonic())
+                self.give_back(line, leave=free)  # they are for whoever can start them
         elif taken.drain:
             self._hand.wait_for_less(_BELL)
         else:
             wait_for_bell(line, self._keys, queues, _BELL)
-
-    def _depth(self) -> int:
-        """How many steps to take beyond those that start at once: many only while all are known to be short."""
-        if not self._paces or time.monotonic() < self._slow_until or self._hand.suspect:
-            return 0
-        return _DEEP
 
     def give_back(self, line: Line, leave: int = 0) -> None:
         """Return what has not started, but for the first `leave` steps."""
@@ -200,10 +192,8 @@ class Crew:
         self._watch(held)
         begun = time.monotonic()
         ended = run_attempt(held, self._shop, incarnation)
-        took = time.monotonic() - begun
-        self._paces[entry.action] = max(took, self._paces.get(entry.action, 0.0) * 0.95)
-        if took > _FAST:
-            self._slow_until = time.monotonic() + _WARY
+        now = time.monotonic()
+        self._paces.ran(entry.action, now - begun, now)
         if held.lost:
             return
         failure = ended.event.failure
