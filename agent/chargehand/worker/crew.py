@@ -161,8 +161,7 @@ class Crew:
         )
         if taken.entries:
             self._hand.add(taken.entries)
-            if not all(self._paces.short(entry.action) for _, entry in taken.entries[free:]):
-                self._paces.slow(time.monotonic())
+            if not self._paces.may_wait((entry.action for _, entry in taken.entries[free:]), time.monotonic()):
                 self.give_back(line, leave=free)  # they are for whoever can start them
         elif taken.drain:
             self._hand.wait_for_less(_BELL)

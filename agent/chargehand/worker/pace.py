@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 __all__ = ["DEEP", "Paces"]
 
 DEEP = 64  # steps prefetched at most
@@ -24,16 +26,15 @@ class Paces:
         """A step has run for so long."""
         before = self._seconds.get(action, seconds)
         self._seconds[action] = before + _WEIGHT * (seconds - before)
-        if not self.short(action):
-            self.slow(now)
+        self.may_wait({action}, now)
 
-    def short(self, action: str) -> bool:
-        """True for an action whose steps may wait here for one another; not for one that has not run yet."""
-        return self._seconds.get(action, _FAST * 2) <= _FAST
-
-    def slow(self, now: float) -> None:
-        """There are steps of an action that is not short."""
-        self._wary_until = now + _WARY
+    def may_wait(self, actions: Iterable[str], now: float) -> bool:
+        """True when steps of these actions may wait here for one another: all are known, and short."""
+        known = [self._seconds.get(action) for action in actions]
+        if any(seconds is not None and seconds > _FAST for seconds in known):
+            self._wary_until = now + _WARY
+            return False
+        return None not in known
 
     def depth(self, now: float, threads: int) -> int:
         """How many steps to take beyond those that start at once: many, while all that were seen are short."""
