@@ -11,7 +11,7 @@ from chargehand.config.asking import is_word
 from chargehand.config.quantities import parse_rate
 from chargehand.context import ActionError, Cancelled, Unretriable, seconds
 from chargehand.kinds import ActionLike
-from chargehand.plan.life import HOOK_STATES
+from chargehand.plan.life import ENDED, PlanState
 from chargehand.wire import Lock, Policy
 
 __all__ = [
@@ -33,6 +33,8 @@ HookAction: TypeAlias = ActionLike | tuple[ActionLike, Mapping[str, Any]]
 OnLost = Literal["rerun", "pause"]
 Rescue = Literal["pause", "skip", "fail", "revert"]
 
+#: The words by which hooks name states of a plan -> their letters; "ended" is every end.
+_STATES = {state.name.lower(): chr(state) for state in PlanState} | {"ended": "".join(sorted(map(chr, ENDED)))}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 
@@ -202,8 +204,7 @@ def read_hooks(hooks: Mapping[str, HookAction], where: str) -> dict[str, HookAct
     """By the letters of their states. Raises `ActionError`, which begins with `where`."""
     found: dict[str, HookAction] = {}
     for word, what in hooks.items():
-        if word not in HOOK_STATES:
-            known = ", ".join(HOOK_STATES)
-            raise ActionError(f"{where}: there is no plan state {word!r} for a hook (there are: {known})")
-        found[HOOK_STATES[word]] = what
+        if word not in _STATES:
+            raise ActionError(f"{where}: there is no plan state {word!r} for a hook (there are: {', '.join(_STATES)})")
+        found[_STATES[word]] = what
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from chargehand.config.asking import HOOK_STATES
 from chargehand.plan.life import ENDED, PLAN_LIFE, STEP_LIFE, PlanEvent, PlanState, StepEvent, StepState
 
 
@@ -44,3 +45,7 @@ def test_every_plan_that_has_not_ended_can_be_halted() -> None:
 def test_letters_are_told_apart() -> None:
     assert len({chr(state) for state in PlanState}) == len(PlanState)
     assert len({chr(state) for state in StepState}) == len(StepState)
+
+
+def test_hooks_name_every_state_of_a_plan() -> None:
+    assert set(HOOK_STATES) == {state.name.lower() for state in PlanState} | {"ended"}

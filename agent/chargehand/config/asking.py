@@ -8,9 +8,26 @@ from typing import Any
 from chargehand.config.parameters import value_fault
 from chargehand.config.problems import Problem, problem, shown
 from chargehand.config.settings import ActionSettings, HookSettings, LockSettings
-from chargehand.plan.life import HOOK_STATES
 
-__all__ = ["CALLED_WITH", "asking_faults", "called", "is_word"]
+__all__ = ["CALLED_WITH", "HOOK_STATES", "asking_faults", "called", "is_word"]
+
+#: When a hook may be called: the states of a plan (plan/life.py, which stands above what is configured), or every end.
+HOOK_STATES = (
+    "scheduled",
+    "waiting",
+    "running",
+    "paused",
+    "failing",
+    "cancelling",
+    "reverting",
+    "succeeded",
+    "failed",
+    "cancelled",
+    "reverted",
+    "halted",
+    "rejected",
+    "ended",
+)
 
 CALLED_WITH = ("plan", "state")  # what every hook gets besides the inputs that it is declared with
 

@@ -11,18 +11,7 @@ from collections.abc import Mapping
 from enum import Enum, IntEnum, auto
 from typing import TypeVar
 
-__all__ = [
-    "DONE",
-    "ENDED",
-    "ENDING",
-    "HOOK_STATES",
-    "PLAN_LIFE",
-    "STEP_LIFE",
-    "PlanEvent",
-    "PlanState",
-    "StepEvent",
-    "StepState",
-]
+__all__ = ["DONE", "ENDED", "ENDING", "PLAN_LIFE", "STEP_LIFE", "PlanEvent", "PlanState", "StepEvent", "StepState"]
 
 S = TypeVar("S", bound=IntEnum)
 E = TypeVar("E", bound=Enum)
@@ -191,6 +180,3 @@ ENDING = frozenset({_P.CANCELLING, _P.REVERTING})
 
 #: End states: a plan in one of these never changes again.
 ENDED = frozenset({_P.SUCCEEDED, _P.FAILED, _P.CANCELLED, _P.REVERTED, _P.HALTED, _P.REJECTED})
-
-#: The words by which hooks name states of a plan -> their letters; "ended" is every end.
-HOOK_STATES = {state.name.lower(): chr(state) for state in PlanState} | {"ended": "".join(sorted(map(chr, ENDED)))}
