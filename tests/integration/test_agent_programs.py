@@ -329,6 +329,22 @@ def test_stop_is_not_obeyed(place: Path) -> None:
     assert "killed by SIGKILL" in node.log.read_text()
 
 
+def test_who_is_asked_for_the_system_ends_with_the_agent(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a service it asks whether the whole system stops, and does not wait for an answer that comes too late."""
+    (place / "bin").mkdir()
+    systemctl = place / "bin" / "systemctl"
+    systemctl.write_text(f"#!/bin/sh\necho $$ >> {place}/asked\nexec sleep 1000\n")
+    systemctl.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{place}/bin:{os.environ['PATH']}")
+    monkeypatch.setenv("INVOCATION_ID", "1")
+    waits = f"until [ -s {place}/asked ]; do sleep 0.01; done"
+    with running(place, shell("web", f"trap '{waits}; exit' TERM; echo $$ > {place}/waits; sleep 1000 & wait")) as node:
+        until("it waits", lambda: pids(place / "waits"))
+        assert node.stop(timeout=10.0) == 0
+    (asked,) = pids(place / "asked")
+    assert not lives(asked)
+
+
 def test_stopped_by_job_control_it_still_obeys(place: Path) -> None:
     with running(place, child("web", stop_timeout="1h")) as node:
         freeze(until_runs(node, "web"))

@@ -293,6 +293,9 @@ class Agent:
             self._turn()
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_IGN)  # there is nothing left to stop
+        for asked in (self._reading, self._system):  # what they ask for matters no more, and they end with us
+            if asked is not None:
+                asked.give_up()
         self._control.close()
         self._telling.stopped()
         self.events.say("agent_stopped")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 from chargehand.linux.spawn import Process, spawn, which
 
@@ -37,6 +38,11 @@ class SystemState:
     def fileno(self) -> int:
         """Readable when it has answered."""
         return self._ours
+
+    def give_up(self) -> None:
+        """Nobody waits for its answer any more."""
+        self._process.signal(signal.SIGKILL)
+        self._process.wait()
 
     def stopping(self) -> bool:
         """To be called once, when it is readable."""
