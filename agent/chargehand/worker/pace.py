@@ -26,10 +26,14 @@ class Paces:
         """A step has run for so long."""
         before = self._seconds.get(action, seconds)
         self._seconds[action] = before + _WEIGHT * (seconds - before)
-        self.may_wait({action}, now)
+        if self._seconds[action] > _FAST:
+            self._wary_until = now + _WARY
 
     def may_wait(self, actions: Iterable[str], now: float) -> bool:
-        """True when steps of these actions may wait here for one another: all are known, and short."""
+        """True when steps of these actions may wait here for one another: all are known, and short.
+
+        Where slow ones stand, nothing is prefetched for a while.
+        """
         known = [self._seconds.get(action) for action in actions]
         if any(seconds is not None and seconds > _FAST for seconds in known):
             self._wary_until = now + _WARY
